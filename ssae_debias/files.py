@@ -165,8 +165,12 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise OSError(errno.ENOSPC, f"no space left while writing {path}; nothing was changed there") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and str(path) not in str(error.filename or ""):
+            raise OSError(
+                errno.ENOSPC, f"no space left while writing {path}; nothing was changed there"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and str(path) not in str(
+            error.filename or ""
+        ):
             raise PermissionError(error.errno, f"no permission to write {path}") from error
         raise
 

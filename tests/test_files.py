@@ -1,0 +1,114 @@
+"""Files: whole or not at all, and never trusted when read."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ssae_debias.files import (
+    DamagedFileError,
+    file_aside,
+    folder_aside,
+    read_json,
+    read_manifest,
+    write_json,
+    write_manifest,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_no_debris(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="half"), file_aside(target) as aside:
+        aside.write_text("ne")
+        raise RuntimeError("half way")
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_an_error_while_building_leaves_the_old_folder_and_no_debris(tmp_path: Path) -> None:
+    target = tmp_path / "saved"
+    with folder_aside(target) as aside:
+        (aside / "x").write_text("old")
+    with pytest.raises(RuntimeError, match="half"), folder_aside(target) as aside:
+        (aside / "x").write_text("new")
+        raise RuntimeError("half way")
+    assert (target / "x").read_text() == "old"
+    with folder_aside(target) as aside:
+        (aside / "y").write_text("newer")
+    assert names(target) == ["y"]
+    assert names(tmp_path) == ["saved"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+def test_disk_errors_name_the_path(tmp_path: Path, code: int) -> None:
+    target = tmp_path / "deep" / "a.txt"
+    with pytest.raises(OSError, match="a.txt") as caught, file_aside(target):
+        raise OSError(code, os.strerror(code))
+    assert caught.value.errno == code
+    assert names(target.parent) == []
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"), file_aside(tmp_path / "file" / "a.txt"):
+        pass
+
+
+def saved(tmp_path: Path) -> Path:
+    folder = tmp_path / "thing"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a").write_bytes(b"abc")
+    (folder / "sub" / "b").write_bytes(b"def")
+    write_manifest(folder, "thing", note="kept")
+    return folder
+
+
+def test_a_manifest_lists_every_file_and_its_facts(tmp_path: Path) -> None:
+    manifest = read_manifest(saved(tmp_path), "thing")
+    assert set(manifest["files"]) == {"a", "sub/b"}
+    assert manifest["note"] == "kept"
+
+
+def test_whatever_is_wrong_with_a_saved_folder_is_found(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    with pytest.raises(DamagedFileError, match="expected 'other'"):
+        read_manifest(folder, "other")
+    (folder / "a").write_bytes(b"abd")
+    with pytest.raises(DamagedFileError, match="sha256"):
+        read_manifest(folder, "thing")
+    (folder / "a").unlink()
+    with pytest.raises(DamagedFileError, match="missing"):
+        read_manifest(folder, "thing")
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(DamagedFileError, match="not valid JSON"):
+        read_manifest(folder, "thing")
+    with pytest.raises(FileNotFoundError, match="not a saved thing"):
+        read_manifest(tmp_path, "thing")
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "sub/../../secret"])
+def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("s")
+    folder = saved(tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": "0" * 64}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DamagedFileError, match="outside the folder"):
+        read_manifest(folder, "thing")
+
+
+def test_json_refuses_what_is_no_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert names(tmp_path) == []
+    write_json(tmp_path / "a.json", {"x": "é"})
+    assert read_json(tmp_path / "a.json") == {"x": "é"}
