@@ -1,0 +1,215 @@
+"""A sparse autoencoder: activations written as a few directions out of a large dictionary.
+
+    p = (x − b_dec) W_enc + b_enc        pre-activations, one per latent
+    z = relu(p) · [p > threshold]        the code: few latents are active
+    x̂ = z W_dec + b_dec                  the reconstruction
+
+Row j of ``W_dec`` is the direction that latent j writes, of norm 1, so that ``z_j`` is a length in the
+activations' own unit. ``x − x̂`` is the *error term*: what the dictionary does not say. Since a latent's value
+depends on its own column of ``W_enc`` alone, a few latents can be read without computing the others
+(`SparseAutoencoder.encode_selected`).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssae_debias.sae.config import SAEConfig
+from ssae_debias.sae.sparsity import threshold_relu, topk
+
+
+class SparseAutoencoder(nn.Module):
+    """Encoder, decoder and per-latent thresholds.
+
+    A new one has random unit-norm decoder rows and their transpose as encoder (Gao et al. 2024, appendix A.1),
+    zero biases and zero thresholds; `ssae_debias.sae.train_sae` trains it.
+
+    Parameters
+    ----------
+    d_in : int
+        Width of the activations.
+    config : SAEConfig
+        Number of latents, architecture and how it is trained.
+    apply_b_dec_to_input : bool, default True
+        Whether ``b_dec`` is subtracted before encoding. Some released dictionaries (Gemma Scope) do not.
+    top_k : int, optional
+        Keep each token's `top_k` largest latents instead of those above a threshold: the form of released TopK
+        dictionaries, which carry no thresholds.
+    metadata : dict, optional
+        Where the activations came from (model, site, …); saved with the weights, JSON values only.
+    random_state : int, default 0
+        Seed of the decoder's directions.
+
+    Attributes
+    ----------
+    W_enc : Parameter of shape (d_in, d_sae)
+        Stored latent by latent (column-major): reading or updating a few latents touches contiguous memory.
+    W_dec : Parameter of shape (d_sae, d_in)
+        The dictionary.
+    b_enc, threshold : Parameter of shape (d_sae,)
+    b_dec : Parameter of shape (d_in,)
+    history_ : list of dict
+        Training records (see `train_sae`); empty when untrained or loaded.
+
+    References
+    ----------
+    Cunningham et al.: "Sparse Autoencoders Find Highly Interpretable Features in Language Models", 2023.
+    Rajamanoharan et al.: "Jumping Ahead", 2024 (the threshold form).
+
+    Examples
+    --------
+    >>> import torch
+    >>> sae = SparseAutoencoder(8, SAEConfig(d_sae=32, k=4))
+    >>> z = sae.encode(torch.randn(5, 8))
+    >>> z.shape, sae.decode(z).shape
+    (torch.Size([5, 32]), torch.Size([5, 8]))
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        config: SAEConfig,
+        *,
+        apply_b_dec_to_input: bool = True,
+        top_k: int | None = None,
+        metadata: dict[str, Any] | None = None,
+        random_state: int = 0,
+    ) -> None:
+        super().__init__()
+        self.d_in = int(d_in)
+        self.d_sae = config.d_sae
+        self.config = config
+        self.apply_b_dec_to_input = apply_b_dec_to_input
+        self.top_k = top_k
+        self.metadata: dict[str, Any] = dict(metadata or {})
+        self.history_: list[dict[str, float]] = []
+        generator = torch.Generator().manual_seed(random_state)
+        directions = torch.randn(self.d_sae, self.d_in, generator=generator)
+        directions /= directions.norm(dim=1, keepdim=True)
+        self.W_dec = nn.Parameter(directions)
+        self.W_enc = nn.Parameter(directions.clone().t())
+        self.b_enc = nn.Parameter(torch.zeros(self.d_sae))
+        self.b_dec = nn.Parameter(torch.zeros(self.d_in))
+        self.threshold = nn.Parameter(
+            torch.zeros(self.d_sae), requires_grad=config.architecture == "jumprelu"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.W_dec.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' floating type."""
+        return self.W_dec.dtype
+
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """``p`` of shape (n, d_sae) for activations of shape (n, d_in)."""
+        if self.apply_b_dec_to_input:
+            x = x - self.b_dec
+        return x @ self.W_enc + self.b_enc
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The code ``z`` of shape (n, d_sae) for activations of shape (n, d_in)."""
+        p = self.pre_activations(x)
+        return threshold_relu(p, self.threshold) if self.top_k is None else topk(p, self.top_k)
+
+    def encode_selected(self, x: Tensor, latents: Tensor | np.ndarray | list[int]) -> Tensor:
+        """The columns `latents` of `encode`, computed from those latents' weights alone.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, d_in)
+            Activations.
+        latents : sequence of int
+            Latent numbers, from 0.
+
+        Returns
+        -------
+        Tensor of shape (n, len(latents))
+
+        Raises
+        ------
+        IndexError
+            A latent outside the dictionary.
+
+        Examples
+        --------
+        >>> import torch
+        >>> sae, x = SparseAutoencoder(8, SAEConfig(d_sae=32, k=4)), torch.randn(5, 8)
+        >>> torch.allclose(sae.encode_selected(x, [3, 7]), sae.encode(x)[:, [3, 7]], atol=1e-6)
+        True
+        """
+        chosen = torch.as_tensor(latents, dtype=torch.long, device=self.device)
+        if chosen.numel() and not (int(chosen.min()) >= 0 and int(chosen.max()) < self.d_sae):
+            raise IndexError(f"latents must lie in 0 … {self.d_sae - 1}, got {latents!r}.")
+        if self.top_k is not None:
+            # which latents are a token's largest is known only once all are
+            return self.encode(x)[:, chosen]
+        if self.apply_b_dec_to_input:
+            x = x - self.b_dec
+        p = x @ self.W_enc.t()[chosen].t() + self.b_enc[chosen]
+        return threshold_relu(p, self.threshold[chosen])
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The reconstruction of shape (n, d_in) for codes of shape (n, d_sae)."""
+        return z @ self.W_dec + self.b_dec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``decode(encode(x))``."""
+        return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def normalize_decoder_(self) -> SparseAutoencoder:
+        """Give every decoder row norm 1 and its encoder the length it had; the reconstruction stays the same.
+
+        A row of zeros is left as it is. A TopK dictionary ranks by the rescaled values from then on.
+        """
+        norms = self.W_dec.norm(dim=1)
+        norms[norms == 0] = 1
+        self.W_dec.div_(norms[:, None])
+        for part in (self.W_enc, self.b_enc, self.threshold):
+            part.mul_(norms)
+        return self
+
+    @torch.no_grad()
+    def rescale_(self, factor: float) -> SparseAutoencoder:
+        """Make the SAE act on activations `factor` times as large: ``sae'(factor · x) = factor · sae(x)``.
+
+        All parts are homogeneous, so only the biases and thresholds change; directions and their norms stay.
+
+        Examples
+        --------
+        >>> import torch
+        >>> sae, x = SparseAutoencoder(8, SAEConfig(d_sae=32, k=4)), torch.randn(5, 8)
+        >>> before = sae(x)
+        >>> torch.allclose(sae.rescale_(10.0)(10 * x), 10 * before, atol=1e-5)
+        True
+        """
+        for part in (self.b_enc, self.b_dec, self.threshold):
+            part.mul_(factor)
+        return self
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
+        """Write a SAELens-format directory with a manifest; see `ssae_debias.sae.formats.save_sae`."""
+        from ssae_debias.sae.formats import save_sae
+
+        save_sae(self, path)
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike[str]) -> SparseAutoencoder:
+        """Read a SAELens-format directory; see `ssae_debias.sae.formats.load_sae`."""
+        from ssae_debias.sae.formats import load_sae
+
+        return load_sae(path)
+
+    def extra_repr(self) -> str:
+        """What `print` shows."""
+        form = f"top_k={self.top_k}" if self.top_k is not None else "threshold"
+        return f"d_in={self.d_in}, d_sae={self.d_sae}, architecture={self.config.architecture!r}, {form}"

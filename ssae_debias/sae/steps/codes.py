@@ -1,0 +1,74 @@
+"""Sparse codes as three vectors, and the one product that everything in a sparse step is made of.
+
+A batch of codes is stored row after row: the active latents' numbers, their values, and where each token's part
+begins (compressed sparse rows). Decoding sums, for each token, value times decoder row over its active latents.
+The weight gradients are the same sum over the transposed codes: for each latent, over the tokens that used it.
+`torch.nn.functional.embedding_bag` computes such sums without ever forming the (n, d_sae) matrix, every sum in
+one thread and in order, so that results repeat bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+
+@dataclass
+class SparseCodes:
+    """An (n_rows, n_columns) matrix with few entries, in compressed sparse rows.
+
+    Parameters
+    ----------
+    rows, columns : int64 Tensor of shape (n_entries,)
+        Where the entries are; rows ascending.
+    values : Tensor of shape (n_entries,)
+        The entries.
+    shape : (n_rows, n_columns)
+
+    Examples
+    --------
+    >>> import torch
+    >>> codes = SparseCodes(torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]), torch.tensor([1.0, 2.0, 3.0]), (2, 3))
+    >>> codes.times(torch.eye(3)).tolist()
+    [[1.0, 0.0, 2.0], [0.0, 3.0, 0.0]]
+    >>> by_column, order = codes.transposed()
+    >>> by_column.times(torch.eye(2)).tolist()
+    [[1.0, 0.0], [0.0, 3.0], [2.0, 0.0]]
+    """
+
+    rows: Tensor
+    columns: Tensor
+    values: Tensor
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        counts = torch.bincount(self.rows, minlength=self.shape[0])
+        self.offsets = counts.cumsum(0) - counts
+
+    def times(self, table: Tensor) -> Tensor:
+        """The product with a dense (n_columns, d) table."""
+        return embedding_bag(self.columns, table, self.offsets, mode="sum", per_sample_weights=self.values)
+
+    def transposed(self) -> tuple[SparseCodes, Tensor]:
+        """The transpose, and the order in which it takes this matrix's entries."""
+        # 32-bit keys: torch sorts them by radix
+        columns, order = torch.sort(self.columns.int(), stable=True)
+        shape = (self.shape[1], self.shape[0])
+        return SparseCodes(columns.long(), self.rows[order], self.values[order], shape), order
+
+    def with_values(self, values: Tensor) -> SparseCodes:
+        """The same places, other entries."""
+        return SparseCodes(self.rows, self.columns, values, self.shape)
+
+    def sampled_product(self, left: Tensor, table: Tensor) -> Tensor:
+        """``left @ table.T`` at this matrix's places alone: a dot product per entry, of shape (n_entries,).
+
+        It is the gradient of ``(left * self.times(table)).sum()`` with respect to the values, and computed so.
+        """
+        with torch.enable_grad():
+            values = self.values.detach().requires_grad_()
+            product = self.with_values(values).times(table.detach())
+        return torch.autograd.grad(product, values, left)[0]
