@@ -1,0 +1,24 @@
+"""Edits: what is done to activations at a site, on plain arrays and inside the live model.
+
+`edit_latents` turns an SAE and its flagged latents into an edit, a function from activations to activations
+that holds only the flagged rows. `spliced` puts edits into a model for as long as a `with` block lasts.
+"""
+
+from ssae_debias.edit.flagged import edit_flagged
+from ssae_debias.edit.latent_edit import MODES, LatentEdit, edit_latents
+from ssae_debias.edit.projection import Projection
+from ssae_debias.edit.protocol import Edit
+from ssae_debias.edit.saved import load_edits, save_edits
+from ssae_debias.edit.splice import spliced
+
+__all__ = [
+    "MODES",
+    "Edit",
+    "LatentEdit",
+    "Projection",
+    "edit_flagged",
+    "edit_latents",
+    "load_edits",
+    "save_edits",
+    "spliced",
+]
