@@ -1,0 +1,512 @@
+"""`SSAEDebiaser`: the whole method on texts, from a model and a description of the attribute to an edited model.
+
+    texts → subdomain → activations → SAE at each site → evidence → flagged latents → edits
+
+Every arrow is a function of the folder of that name; this class only holds the settings and the order.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ssae_debias.activations import (
+    ActivationStore,
+    TextModel,
+    load_model,
+    read_pooled,
+    resolve_sites,
+    site_widths,
+)
+from ssae_debias.data import (
+    WordPairs,
+    as_word_pairs,
+    check_aligned,
+    check_labels,
+    check_sensitive,
+    check_texts,
+    warn_if_determined,
+)
+from ssae_debias.edit import edit_flagged, spliced
+from ssae_debias.estimators.effect import EffectReport, measure_effect
+from ssae_debias.estimators.fitting import (
+    debias_sites,
+    gather_evidence,
+    given_saes,
+    mean_activation,
+    of_texts,
+)
+from ssae_debias.latents import FlagRule, describe_latents, overrule
+from ssae_debias.retrieval import Retrieved, retrieve_subdomain
+from ssae_debias.sae import SAEConfig, SparseAutoencoder, train_sae
+
+Pool = Literal["mean", "last", "cls"]
+
+
+class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Find the latents of a text model that carry an attribute, and edit them inside the model.
+
+    Parameters
+    ----------
+    model : str, path or transformers.PreTrainedModel, default="sentence-transformers/all-MiniLM-L6-v2"
+        Folder, hub id or loaded model; `"demo"` is the MiniLM of the `demo` extra, without the hub.
+    tokenizer : transformers tokenizer, optional
+        For a loaded model whose tokenizer does not lie beside it.
+    sites : "auto" or sequence of str, default="auto"
+        Where SAEs are trained and edits made. `"auto"` takes `embed` and every residual site up to the one
+        that is read: attention spreads an attribute from its words early, so it is met where it enters and
+        again wherever it has gone.
+    attribute : "gender", WordPairs, sequence of (str, str), path or None, default="gender"
+        The attribute by its words: pairs of side 0 and side 1. None if only `sensitive_features` say it.
+    sae : "train", path, or mapping of site to path or SparseAutoencoder, default="train"
+        Train SAEs from scratch, or specialise given ones (GSAE → SSAE); a path holds one folder a site.
+    corpus : sequence of str, path or None, default=None
+        General text to retrieve the subdomain from. None trains on the texts given to `fit` alone.
+    retriever : {"bm25", "dense", "bm25+tracin", "dense+tracin"} or None, default="dense"
+        How documents are retrieved from `corpus`; None draws at random. TracIn needs a given `sae`.
+    n_retrieved : int, default=5000
+        How many documents.
+    d_sae, k, architecture : int, int, str, default=2048, 32, "batchtopk"
+        Size and sparsity of each SAE; see `SAEConfig`.
+    tilt : float, default=0.3
+        Tilt of the risk (TERM), in units of the running mean loss; 0 is the plain mean. On MiniLM tokens 0.3
+        lowers the largest error by a fifth at no cost in the mean one; from 1 on the mean error pays.
+    tilt_scale : {"mean", "raw"}, default="mean"
+        `"raw"` is the paper's form, whose meaning depends on the activations' scale.
+    train_tokens : int, default=500_000
+        Tokens each SAE is trained on, texts repeated as needed; 0 takes a given `sae` as it is.
+    flag : {"counterfactual", "association", "both"}, default="counterfactual"
+        Which evidence flags; see `FlagRule`. `"counterfactual"` needs no labels. For `"association"` without
+        `sensitive_features`, the side whose words a text holds more of stands in for the attribute.
+    min_effect : float, default=0.8
+        Smallest effect size that flags; 0.8 is Cohen's "large". A latent that carries a concept answers to its
+        words by several standard deviations, and each latent ablated beyond those moves what a kept probe reads.
+    max_q, max_latents, protect
+        See `FlagRule`.
+    edit : {"zero", "mean", "clamp", "project"}, default="zero"
+        What is done with flagged latents; see `edit_latents`.
+    missing : {"error", "drop", "keep"}, default="error"
+        What `fit` does with missing values of `sensitive_features`: refuse them, leave their texts out of the
+        association, or take them as a value of their own.
+    output_site : str or None, default=None
+        Whose pooled activations `transform` returns; None takes the last block, the model's own embedding.
+    pool : {"mean", "last", "cls"}, default="mean"
+    include_special : bool, default=True
+        Whether special tokens count, in pooling and in training: sentence-transformers counts them, and
+        attention parks much on them.
+    max_length : int, default=128
+    max_texts : int, default=8192
+        Texts the evidence is taken from, drawn at random where there are more: bounds the memory
+        (4·max_texts·d_sae bytes a site and version).
+    cache_dir : path or None, default=None
+        Where activations and SAE checkpoints are kept, so that a second run reads them and a killed one goes
+        on. None uses a temporary folder.
+    device, dtype : str, default="cpu", "float32"
+    random_state : int, RandomState or None, default=None
+        With `cache_dir`, an int lets trained SAEs be found again.
+    verbose : int, default=0
+
+    Attributes
+    ----------
+    model_ : TextModel
+    sites_ : tuple of str
+    pairs_ : WordPairs or None
+    saes_ : dict of str to SparseAutoencoder
+    subdomain_ : Retrieved or None
+        The retrieved documents.
+    flagged_ : DataFrame
+        One row a latent of each site: evidence, decision, reason, and top tokens of the flagged ones.
+    descriptions_ : dict of (site, latent) to LatentDescription
+        Strongest tokens and texts of the flagged latents.
+    centers_ : dict of str to ndarray
+        Mean activation of each site.
+    edits_ : dict of str to Edit
+        What is done at each site; sites without a flagged latent are not in it.
+
+    Examples
+    --------
+    >>> from ssae_debias import SSAEDebiaser
+    >>> texts = ["She is a nurse in Leeds.", "He is a surgeon.", "She drove home.", "His ward was full."]
+    >>> debiaser = SSAEDebiaser("demo", sites=["embed"], d_sae=64, k=4, train_tokens=2000, random_state=0)
+    >>> debiaser.fit_transform(texts).shape
+    (4, 384)
+    """
+
+    def __init__(
+        self,
+        model: Any = "sentence-transformers/all-MiniLM-L6-v2",
+        *,
+        tokenizer: Any = None,
+        sites: str | Sequence[str] = "auto",
+        attribute: str | os.PathLike[str] | WordPairs | Sequence[tuple[str, str]] | None = "gender",
+        sae: str | os.PathLike[str] | Mapping[str, Any] = "train",
+        corpus: Any = None,
+        retriever: str | None = "dense",
+        n_retrieved: int = 5000,
+        d_sae: int = 2048,
+        k: int = 32,
+        architecture: Literal["batchtopk", "topk", "relu", "jumprelu"] = "batchtopk",
+        tilt: float = 0.3,
+        tilt_scale: Literal["mean", "raw"] = "mean",
+        train_tokens: int = 500_000,
+        flag: Literal["counterfactual", "association", "both"] = "counterfactual",
+        min_effect: float = 0.8,
+        max_q: float = 0.01,
+        max_latents: int | None = None,
+        protect: float | None = None,
+        edit: Literal["zero", "mean", "clamp", "project"] = "zero",
+        missing: Literal["error", "drop", "keep"] = "error",
+        output_site: str | None = None,
+        pool: Pool = "mean",
+        include_special: bool = True,
+        max_length: int = 128,
+        max_texts: int = 8192,
+        cache_dir: str | os.PathLike[str] | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.sites = sites
+        self.attribute = attribute
+        self.sae = sae
+        self.corpus = corpus
+        self.retriever = retriever
+        self.n_retrieved = n_retrieved
+        self.d_sae = d_sae
+        self.k = k
+        self.architecture = architecture
+        self.tilt = tilt
+        self.tilt_scale = tilt_scale
+        self.train_tokens = train_tokens
+        self.flag = flag
+        self.min_effect = min_effect
+        self.max_q = max_q
+        self.max_latents = max_latents
+        self.protect = protect
+        self.edit = edit
+        self.missing = missing
+        self.output_site = output_site
+        self.pool = pool
+        self.include_special = include_special
+        self.max_length = max_length
+        self.max_texts = max_texts
+        self.cache_dir = cache_dir
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(
+        self, texts: Sequence[str], y: ArrayLike | None = None, *, sensitive_features: ArrayLike | None = None
+    ) -> Self:
+        """Train the SAEs, gather the evidence, flag latents and prepare the edits.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        y : array-like of shape (n_texts,), optional
+            Label: lets association be taken within its classes.
+        sensitive_features : array-like of shape (n_texts,), optional
+            Attribute; for missing values (None, NaN) see `missing`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            Texts that are a bare string or hold None; lengths or indices that differ; a constant attribute; a
+            site that the model lacks; a flagging rule without the input that it needs.
+        OSError
+            The model is neither a folder nor reachable; no space or no permission in `cache_dir`.
+        """
+        check_aligned(texts=texts, y=y, sensitive_features=sensitive_features)
+        given = check_texts(texts)
+        label = None if y is None else check_labels(y, len(given))
+        attribute, known = self._attribute(sensitive_features, label, len(given))
+        rule = self._rule(attribute)
+        random = check_random_state(self.random_state)
+        self.model_: TextModel = load_model(
+            self.model, tokenizer=self.tokenizer, device=self.device, dtype=self.dtype
+        )
+        self.pairs_ = None if self.attribute is None else as_word_pairs(self.attribute)
+        residual = [site for site in self.model_.sites if site.startswith("resid.")]
+        self.output_site_ = residual[-1] if self.output_site is None else self.output_site
+        self.sites_ = debias_sites(self.model_, self.sites, self.output_site_)
+        brought = self._given_saes()
+        self.subdomain_: Retrieved | None = self._retrieve(given, brought, random)
+        training_texts = given + (self.subdomain_.texts if self.subdomain_ is not None else [])
+        with self._workspace() as home:
+            store = self._store(home, training_texts)
+            self.saes_ = {
+                site: self._sae(site, store, brought.get(site), home, random.randint(2**31 - 1))
+                for site in self.sites_
+            }
+            rows = np.sort(random.permutation(len(given))[: self.max_texts])
+            evidence = gather_evidence(
+                store,
+                lambda other: self._store(home, other),
+                self.saes_,
+                given,
+                rows,
+                pairs=self.pairs_,
+                swap=self.flag != "association",
+                y=label,
+                sensitive_features=attribute,
+                known=known,
+            )
+            self.flagged_ = rule.decide(evidence)
+            self.centers_ = {site: mean_activation(store, site) for site in self.sites_}
+            self._describe(store, rows)
+        self.edits_ = edit_flagged(self.flagged_, self.saes_, self.edit, self.centers_)
+        site = resolve_sites(self.model_, self.output_site_)
+        self._n_features_out = site_widths(self.model_, site)[self.output_site_]
+        return self
+
+    def transform(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Pooled activations of the edited model.
+
+        Parameters
+        ----------
+        texts : sequence of str
+
+        Returns
+        -------
+        ndarray of float32, shape (n_texts, d_model)
+        """
+        check_is_fitted(self)
+        with spliced(self.model_, self.edits_):
+            return self._pooled(self.model_, texts)
+
+    def transform_unedited(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """What `transform` would return if nothing were edited: the baseline of every comparison."""
+        check_is_fitted(self)
+        return self._pooled(self.model_, texts)
+
+    @contextmanager
+    def edited_model(self) -> Iterator[Any]:
+        """The live Hugging Face model, edited while the `with` block lasts.
+
+        Examples
+        --------
+        >>> from ssae_debias import SSAEDebiaser
+        >>> texts = ["She is a nurse.", "He is a surgeon.", "His ward was full."]
+        >>> debiaser = SSAEDebiaser("demo", sites=["embed"], d_sae=64, k=4, train_tokens=2000, random_state=0)
+        >>> with debiaser.fit(texts).edited_model() as model:
+        ...     model.__class__.__name__
+        'BertModel'
+        """
+        check_is_fitted(self)
+        with spliced(self.model_, self.edits_):
+            yield self.model_.module
+
+    def set_decisions(self, decisions: Mapping[tuple[str, int], str] | pd.DataFrame) -> Self:
+        """Overrule the rule by a person's decisions: (site, latent) → "ablate" or "keep"."""
+        check_is_fitted(self)
+        self.flagged_ = overrule(self.flagged_, decisions)
+        self.edits_ = edit_flagged(self.flagged_, self.saes_, self.edit, self.centers_)
+        return self
+
+    def report(
+        self,
+        texts: Sequence[str],
+        y: ArrayLike,
+        *,
+        sensitive_features: ArrayLike,
+        n_splits: int = 5,
+        random_state: int = 0,
+    ) -> EffectReport:
+        """Measure the edit: groups, worst group, fairlearn's differences and leakage, before and after.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Best texts that `fit` did not see.
+        y, sensitive_features : array-like of shape (n_texts,)
+        n_splits : int, default=5
+            Probes are trained and tested by cross-validation over these texts.
+        random_state : int, default=0
+            Seed of the folds and the probes.
+
+        Returns
+        -------
+        EffectReport
+        """
+        check_is_fitted(self)
+        check_aligned(texts=texts, y=y, sensitive_features=sensitive_features)
+        return measure_effect(
+            self.transform_unedited(texts),
+            self.transform(texts),
+            check_labels(y),
+            check_sensitive(sensitive_features)[0],
+            n_splits=n_splits,
+            random_state=random_state,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted debiaser into a folder; see `ssae_debias.estimators.saved.save_debiaser`."""
+        from ssae_debias.estimators.saved import save_debiaser
+
+        check_is_fitted(self)
+        save_debiaser(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, model: Any = None) -> Self:
+        """Read a saved debiaser; see `ssae_debias.estimators.saved.load_debiaser`."""
+        from ssae_debias.estimators.saved import load_debiaser
+
+        return load_debiaser(cls, path, model=model)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "edits_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    # what `fit` is made of, in its order
+
+    def _attribute(
+        self, sensitive_features: ArrayLike | None, label: NDArray[Any] | None, n: int
+    ) -> tuple[NDArray[Any] | None, NDArray[np.bool_]]:
+        if sensitive_features is None:
+            return None, np.ones(n, dtype=bool)
+        values, known = check_sensitive(sensitive_features, n, missing=self.missing)
+        warn_if_determined(None if label is None else label[known], values)
+        full = np.empty(n, dtype=object)
+        full[known] = values
+        return full, known
+
+    def _rule(self, attribute: NDArray[Any] | None) -> FlagRule:
+        if self.attribute is None and attribute is None:
+            raise ValueError(
+                "Nothing says what the attribute is: give attribute= (word pairs) or sensitive_features."
+            )
+        if self.flag not in ("counterfactual", "association", "both"):
+            raise ValueError(
+                f"flag must be counterfactual, association or both; got {self.flag!r}. (To flag by attribution, use "
+                "ssae_debias.latents.attribute_decision and FlagRule, then set_decisions.)"
+            )
+        if self.attribute is None and self.flag != "association":
+            raise ValueError(f"flag={self.flag!r} needs word pairs: give attribute=, or flag='association'.")
+        return FlagRule(
+            rule=self.flag,
+            min_effect=self.min_effect,
+            max_q=self.max_q,
+            max_latents=self.max_latents,
+            protect=self.protect,
+        )
+
+    def _given_saes(self) -> dict[str, SparseAutoencoder]:
+        if isinstance(self.sae, str) and self.sae == "train":
+            if self.train_tokens < 1:
+                raise ValueError(f'sae="train" needs train_tokens of at least 1; got {self.train_tokens}.')
+            return {}
+        return given_saes(self.sae, self.sites_)
+
+    def _retrieve(
+        self, texts: list[str], saes: dict[str, SparseAutoencoder], random: np.random.RandomState
+    ) -> Retrieved | None:
+        if self.corpus is None:
+            return None
+        seeds = list(texts)
+        if self.pairs_ is not None:
+            seeds += self.pairs_.sentences(random_state=random.randint(2**31 - 1))
+        last = self.sites_[-1]
+        return retrieve_subdomain(
+            self.corpus,
+            seeds,
+            n=self.n_retrieved,
+            retriever=self.retriever,
+            encoder=self.model_,
+            model=self.model_,
+            site=last,
+            sae=saes.get(last),
+            max_length=self.max_length,
+            random_state=random.randint(2**31 - 1),
+            verbose=self.verbose,
+        )
+
+    @contextmanager
+    def _workspace(self) -> Iterator[Path]:
+        if self.cache_dir is not None:
+            yield Path(self.cache_dir)
+        else:
+            with tempfile.TemporaryDirectory(prefix="ssae-debias-") as folder:
+                yield Path(folder)
+
+    def _store(self, home: Path, texts: list[str]) -> ActivationStore:
+        return ActivationStore.build(
+            home / "activations",
+            self.model_,
+            texts,
+            self.sites_,
+            max_length=self.max_length,
+            include_special=self.include_special,
+            verbose=self.verbose,
+        )
+
+    def _sae(
+        self, site: str, store: ActivationStore, init: SparseAutoencoder | None, home: Path, seed: int
+    ) -> SparseAutoencoder:
+        if init is not None and self.train_tokens == 0:
+            return init.eval()
+        config = SAEConfig(
+            d_sae=self.d_sae if init is None else init.d_sae,
+            k=self.k,
+            architecture=self.architecture,
+            tilt=self.tilt,
+            tilt_scale=self.tilt_scale,
+            n_tokens=self.train_tokens,
+        )
+        # checkpoints are worth their disk only where a second run can find them
+        keep = self.cache_dir is not None and self.random_state is not None
+        sae = train_sae(
+            store.at(site),
+            config,
+            init=init,
+            checkpoint_dir=home / "saes" if keep else None,
+            random_state=seed,
+            device=self.device,
+            verbose=self.verbose,
+        )
+        sae.metadata |= {"model_name": self.model_.name, "hook_name": site, "context_size": self.max_length}
+        return sae
+
+    def _describe(self, store: ActivationStore, rows: NDArray[np.int64]) -> None:
+        flagged = self.flagged_[self.flagged_["decision"] == "ablate"]
+        chosen = {site: flagged.loc[flagged["site"] == site, "latent"].tolist() for site in self.sites_}
+        tokens = of_texts(store, rows, renumber=False)
+        self.descriptions_ = describe_latents(tokens, self.saes_, chosen, self.model_.tokenizer)
+        self.flagged_["top_tokens"] = [
+            [token for token, _ in self.descriptions_[key].top_tokens] if key in self.descriptions_ else []
+            for key in zip(self.flagged_["site"], self.flagged_["latent"], strict=True)
+        ]
+
+    def _pooled(self, model: TextModel, texts: Sequence[str]) -> NDArray[np.float32]:
+        return read_pooled(
+            model,
+            check_texts(texts),
+            self.output_site_,
+            pool=self.pool,
+            include_special=self.include_special,
+            max_length=self.max_length,
+            verbose=self.verbose,
+        )[self.output_site_]
