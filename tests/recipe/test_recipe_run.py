@@ -1,0 +1,135 @@
+"""A recipe run whole, through the command line: table, results.json, report.html, and going on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssae_debias.cli import main
+from ssae_debias.recipe import METHODS
+
+RECIPE = """
+title: A small run
+model: demo
+data: {source: synthetic, n: 400}
+protocol: {site: resid.1}
+ssae: {sites: [embed, resid.0], d_sae: 512, k: 16, train_tokens: 40000, min_effect: 0.5}
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, minilm_path) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "small.yaml").write_text(RECIPE)
+    assert main(["run", str(folder / "small.yaml"), "--out", str(folder / "out"), "--quiet"]) == 0
+    return folder
+
+
+def estimate_ok(estimate: dict[str, float]) -> bool:
+    return (
+        set(estimate) == {"mean", "low", "high"} and estimate["low"] <= estimate["mean"] <= estimate["high"]
+    )
+
+
+@pytest.mark.slow
+def test_results_have_the_published_schema(finished: Path) -> None:
+    results = json.loads((finished / "out" / "results.json").read_text())
+    assert set(results) == {"recipe", "versions", "seeds", "sets", "rows"}
+    assert results["seeds"] == [0, 1]
+    assert results["recipe"]["ssae"]["sites"] == ["embed", "resid.0"]
+    assert [row["method"] for row in results["rows"]] == list(METHODS)
+    for row in results["rows"]:
+        assert set(row) == {
+            "method", "needs_group_labels", "task_accuracy", "attribute_accuracy", "worst_group_accuracy", "groups",
+            "leakage", "seconds",
+        }  # fmt: skip
+        for name in ("task_accuracy", "attribute_accuracy", "worst_group_accuracy"):
+            assert estimate_ok(row[name])
+        assert set(row["groups"]) == {"surgeon/M", "surgeon/F", "nurse/M", "nurse/F"}
+        assert all(estimate_ok(group["accuracy"]) and group["n"] == 40 for group in row["groups"].values())
+        assert estimate_ok(row["leakage"]["linear"])
+        assert estimate_ok(row["leakage"]["mlp"])
+
+
+@pytest.mark.slow
+def test_the_method_helps_and_random_latents_do_not(finished: Path) -> None:
+    rows = {row["method"]: row for row in json.loads((finished / "out" / "results.json").read_text())["rows"]}
+    worst = {name: row["worst_group_accuracy"]["mean"] for name, row in rows.items()}
+    leak = {name: row["leakage"]["linear"]["mean"] for name, row in rows.items()}
+    assert worst["ssae_retrain"] > worst["original"] + 0.1
+    assert worst["ssae_retrain"] > worst["random_latents"] + 0.1
+    assert leak["ssae_retrain"] < leak["original"] - 0.15
+    assert leak["random_latents"] > leak["original"] - 0.1
+    labels = {name for name, row in rows.items() if row["needs_group_labels"]}
+    assert labels == {"leace", "leace_given_y", "reweighting", "oracle"}
+
+
+@pytest.mark.slow
+def test_a_second_run_reads_what_the_first_computed(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (finished / "out" / "results.json").read_text()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the model ran again")
+
+    monkeypatch.setattr("ssae_debias.recipe.bench.read_pooled", refuse)
+    assert main(["run", str(finished / "small.yaml"), "--out", str(finished / "out"), "-q"]) == 0
+    again = json.loads((finished / "out" / "results.json").read_text())
+    first = json.loads(before)
+    for old, new in zip(first["rows"], again["rows"], strict=True):
+        assert {**old, "seconds": 0} == {**new, "seconds": 0}
+
+
+@pytest.mark.slow
+def test_a_damaged_cache_is_computed_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ssae_debias.recipe import read_recipe
+    from ssae_debias.recipe.bench import Bench
+
+    bench = Bench(read_recipe(finished / "small.yaml"), finished / "out" / "cache")
+    whole = bench.original
+    for file in (finished / "out" / "cache" / "pooled").glob("*/pooled.npy"):
+        content = bytearray(file.read_bytes())
+        content[-5] ^= 255
+        file.write_bytes(content)
+    np.testing.assert_array_equal(
+        Bench(read_recipe(finished / "small.yaml"), finished / "out" / "cache").original, whole
+    )
+
+
+@pytest.mark.slow
+def test_the_report_stands_alone_and_names_every_method(finished: Path) -> None:
+    page = (finished / "out" / "report.html").read_text()
+    assert "A small run" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "<script src" not in page
+    assert len(page) < 5_000_000
+    for label in ("Original", "LEACE", "Oracle", "Random latents"):
+        assert label in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.yaml"], "No recipe at nowhere.yaml"),
+        (["run", "{recipe}", "--set", "ssae.tlit=1"], "did you mean 'tilt'"),
+        (["run", "{recipe}", "--set", "model=no/such"], "neither a folder"),
+        (["run", "{recipe}", "--set", "ssae.sites=[resid.77]"], "no site 'resid.77'"),
+        (["run", "{recipe}", "--out", "{recipe}"], "small.yaml"),
+        (["run", "{recipe}", "--set", "data.source=table", "--set", "data.path=nothing.csv"], "nothing.csv"),
+    ],
+)
+def test_bad_input_ends_with_one_clear_line(tmp_path: Path, minilm_path, capsys, arguments, message) -> None:
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(RECIPE)
+    arguments = [argument.format(recipe=recipe) for argument in arguments]
+    if "--out" not in arguments:
+        arguments += ["--out", str(tmp_path / "out")]
+    assert main([*arguments, "-q"]) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.rglob("results.json"))
+    assert not list(tmp_path.rglob("*.partial"))
