@@ -1,16 +1,19 @@
 """Writing files so that nothing is lost, and reading them so that nothing is trusted.
 
-A file or folder is built aside and renamed into place once whole: a killed process leaves either the old
-state or the new one. A *manifest* lists the sha256 of every file beside it; a reader checks them first, so
+A file or folder is built aside and renamed into place once whole: a killed process leaves the old state or the
+new one (for a folder that replaces another there is a moment between two renames when the old one stands beside
+its place, under a name that ends in `.old`). A *manifest* lists the sha256 of every file beside it; a reader checks them first, so
 that a truncated, edited or foreign file is named instead of half loaded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -89,11 +92,11 @@ def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
                 path.replace(old / path.name)
                 try:
                     aside.replace(path)
-                except OSError:
+                except BaseException:
                     (old / path.name).replace(path)
+                    old.rmdir()
                     raise
-                finally:
-                    shutil.rmtree(old, ignore_errors=True)
+                shutil.rmtree(old, ignore_errors=True)
             else:
                 aside.replace(path)
         finally:
@@ -105,6 +108,26 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     with file_aside(path) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Any]) -> None:
+    """Write torch tensors as safetensors, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        No space or no permission: safetensors hides the system's error in its text, here it comes out as one.
+    """
+    # imported here, so that reading a manifest needs no torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with file_aside(path) as aside:
+        try:
+            save_file(tensors, aside)
+        except SafetensorError as error:
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]) if code else errno.EIO, f"{error} while writing {path}") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -124,6 +147,20 @@ def write_manifest(folder: str | os.PathLike[str], kind: str, **facts: Any) -> N
         if file.is_file() and file != folder / MANIFEST
     }
     write_json(folder / MANIFEST, {"kind": kind, **facts, "files": files})
+
+
+def require_replaceable(path: str | os.PathLike[str], kind: str) -> None:
+    """Raise FileExistsError unless `path` is free, empty, or a saved thing of the same kind.
+
+    Saving replaces what stands at its path: a mistyped one must not cost somebody's folder.
+    """
+    path = Path(path)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    with contextlib.suppress(DamagedFileError, OSError):
+        if read_json(path / MANIFEST).get("kind") == kind:
+            return
+    raise FileExistsError(f"{path} exists and is no saved {kind}: choose another path, or remove it.")
 
 
 def read_manifest(folder: str | os.PathLike[str], kind: str) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from ssae_debias.files import (
     folder_aside,
     read_json,
     read_manifest,
+    require_replaceable,
     write_json,
     write_manifest,
+    write_tensors,
 )
 
 
@@ -112,3 +114,33 @@ def test_json_refuses_what_is_no_json(tmp_path: Path) -> None:
     assert names(tmp_path) == []
     write_json(tmp_path / "a.json", {"x": "é"})
     assert read_json(tmp_path / "a.json") == {"x": "é"}
+
+
+def test_nobodys_folder_is_replaced_by_mistake(tmp_path: Path) -> None:
+    require_replaceable(tmp_path / "new", "thing")
+    require_replaceable(saved(tmp_path), "thing")
+    (tmp_path / "empty").mkdir()
+    require_replaceable(tmp_path / "empty", "thing")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("")
+    for path, kind in (
+        (tmp_path / "photos", "thing"),
+        (tmp_path / "thing", "other"),
+        (tmp_path / "thing" / "a", "thing"),
+    ):
+        with pytest.raises(FileExistsError, match="choose another path"):
+            require_replaceable(path, kind)
+
+
+def test_an_error_hidden_by_safetensors_comes_out_as_the_systems(tmp_path: Path, monkeypatch) -> None:
+    torch = pytest.importorskip("torch")
+    import safetensors.torch
+
+    def full(*_: object) -> None:
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="a.safetensors") as caught:
+        write_tensors(tmp_path / "a.safetensors", {"x": torch.zeros(1)})
+    assert caught.value.errno == errno.ENOSPC
+    assert names(tmp_path) == []

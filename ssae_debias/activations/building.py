@@ -7,10 +7,8 @@ same loop as building from nothing: walk through the texts, and compute what is 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -28,7 +24,7 @@ from ssae_debias.activations.batching import TokenizedTexts, tokenize
 from ssae_debias.activations.model import DTYPES, TextModel
 from ssae_debias.activations.reading import read_tokenized, site_widths
 from ssae_debias.activations.sites import Site
-from ssae_debias.files import MANIFEST, DamagedFileError, file_aside, read_json, sha256_of, write_json
+from ssae_debias.files import MANIFEST, DamagedFileError, read_json, sha256_of, write_json, write_tensors
 
 KIND = "activation store"
 TOKEN_FACTS = ("text_index", "position", "token_id")
@@ -233,11 +229,5 @@ def _shard_tensors(
 
 
 def _write_shard(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    with file_aside(path) as aside:
-        try:
-            save_file(tensors, aside)
-        except SafetensorError as error:
-            # safetensors hides the system's error in its text
-            code = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(code[1]) if code else errno.EIO, f"{error} while writing {path}") from error
-        return {"sha256": sha256_of(aside), "bytes": aside.stat().st_size}
+    write_tensors(path, tensors)
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}

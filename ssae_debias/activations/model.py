@@ -247,13 +247,17 @@ def _from_live(module: nn.Module, tokenizer: Any, device: Any, dtype: Any) -> Te
         revision=getattr(module.config, "_commit_hash", None),
     )
     # the defaults mean "as it is" here; anything else would be a request that is not carried out
-    asked = {"device": torch.device(device), "dtype": _torch_dtype(dtype)}
-    defaults = {"device": torch.device("cpu"), "dtype": torch.float32}
-    for what, value in asked.items():
-        if value not in (defaults[what], own := getattr(model, what)):
-            raise ValueError(
-                f"The live model's {what} is {own}, not {value}: move it yourself with model.to({value!r})."
-            )
+    asked, own = torch.device(device), model.device
+    # "cuda" names whichever card the model is on
+    there = own.type == asked.type and asked.index in (None, own.index)
+    if asked != torch.device("cpu") and not there:
+        raise ValueError(
+            f"The live model's device is {own}, not {asked}: move it yourself with model.to({device!r})."
+        )
+    if _torch_dtype(dtype) not in (torch.float32, model.dtype):
+        raise ValueError(
+            f"The live model's dtype is {model.dtype}, not {dtype}: move it yourself with model.to(dtype)."
+        )
     return model
 
 

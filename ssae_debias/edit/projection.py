@@ -73,8 +73,7 @@ class Projection:
         ValueError
             Directions or center are not finite, or their shapes do not fit.
         """
-        rows = torch.from_numpy(np.array(directions, dtype=np.float64))
-        point = torch.from_numpy(np.array(center, dtype=np.float32))
+        rows, point = _tensor(directions, torch.float64), _tensor(center, torch.float32)
         if rows.ndim != 2 or point.shape != rows.shape[1:]:
             raise ValueError(
                 f"directions must be (m, d_model) and center (d_model,); got {tuple(rows.shape)} and "
@@ -105,3 +104,8 @@ class Projection:
     def settings(self) -> dict[str, Any]:
         """The edit's strength."""
         return {"strength": self.strength}
+
+
+def _tensor(array: Tensor | np.ndarray, dtype: torch.dtype) -> Tensor:
+    # a copy: the edit must not change with the array that it came from
+    return torch.as_tensor(array).detach().to("cpu", dtype, copy=True)

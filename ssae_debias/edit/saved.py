@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ssae_debias.edit.latent_edit import LatentEdit
 from ssae_debias.edit.projection import Projection
@@ -18,8 +18,10 @@ from ssae_debias.files import (
     folder_aside,
     read_json,
     read_manifest,
+    require_replaceable,
     write_json,
     write_manifest,
+    write_tensors,
 )
 
 _KINDS: dict[str, type[LatentEdit] | type[Projection]] = {
@@ -39,13 +41,14 @@ def save_edits(path: str | os.PathLike[str], edits: Mapping[str, Edit]) -> None:
     >>> load_edits(folder)["embed"](torch.ones(3))
     tensor([0., 1., 1.])
     """
+    require_replaceable(path, "edits")
     with folder_aside(path) as folder:
         tensors = {
             f"{site}/{name}": tensor.cpu().clone(memory_format=torch.contiguous_format)
             for site, edit in edits.items()
             for name, tensor in edit.tensors().items()
         }
-        save_file(tensors, folder / "edits.safetensors")
+        write_tensors(folder / "edits.safetensors", tensors)
         write_json(
             folder / "edits.json",
             {site: {"kind": edit.kind, "settings": edit.settings()} for site, edit in edits.items()},

@@ -61,12 +61,12 @@ def spliced(model: TextModel | nn.Module, edits: Mapping[str, Edit]) -> Iterator
 
 
 def _checked(name: str, edit: Edit) -> Callable[[Tensor], Tensor]:
-    width = next(tensor.shape[-1] for key, tensor in edit.tensors().items() if key in ("decoder", "write"))
+    widths = [tensor.shape[-1] for key, tensor in edit.tensors().items() if key in ("decoder", "write")]
 
     def apply(x: Tensor) -> Tensor:
-        if x.shape[-1] != width:
+        if widths and x.shape[-1] != widths[0]:
             raise ValueError(
-                f"The edit for site {name!r} is for d_model = {width}; the model has {x.shape[-1]} there."
+                f"The edit for site {name!r} is for d_model = {widths[0]}; the model has {x.shape[-1]} there."
             )
         return edit(x)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -24,7 +25,7 @@ SITE = "X"
 class ActivationDebiaser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Remove an attribute from the rows of an array by editing SAE latents.
 
-    For activations that somebody else computed (embeddings, a vision model's features, tabular hidden states).
+    For activations that somebody else computed (embeddings, a vision model's activations, tabular hidden states).
     A sparse autoencoder is trained on the rows with a tilted risk, the latents that carry the attribute are
     flagged, and `transform` edits them and nothing else. The attribute is never needed at `transform`.
 
@@ -160,13 +161,9 @@ class ActivationDebiaser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         rows = validate_data(self, X, dtype=(np.float64, np.float32))
         check_aligned(X=X, y=y, sensitive_features=sensitive_features, X_counterfactual=X_counterfactual)
-        rule = self._rule(can_protect=y is not None and sensitive_features is not None)
+        rule = self._rule()
         config = self._config(rows.shape[1])
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.sae_ = train_sae(
-            rows.astype(np.float32), config, random_state=seed, device=self.device, verbose=self.verbose
-        )
-        latents = self._latents(rows)
         label = None if y is None else np.asarray(y)
         attribute, known = None, np.ones(len(rows), dtype=bool)
         if sensitive_features is not None:
@@ -174,7 +171,13 @@ class ActivationDebiaser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             warn_if_determined(None if label is None else label[known], values)
             attribute = np.empty(len(rows), dtype=object)
             attribute[known] = values
-        swapped, side = self._counterfactual(X_counterfactual, attribute, known)
+        other, side = self._counterfactual(X_counterfactual, attribute, known)
+        # all input is checked by now: training is what takes long
+        self.sae_ = train_sae(
+            rows.astype(np.float32), config, random_state=seed, device=self.device, verbose=self.verbose
+        ).cpu()
+        latents = self._latents(rows)
+        swapped = None if other is None else {SITE: self._latents(other)}
         evidence = evidence_table(
             {SITE: latents}, swapped=swapped, side=side, y=label, sensitive_features=attribute, known=known
         ).drop(columns="site")
@@ -186,6 +189,8 @@ class ActivationDebiaser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             )
             self.flagged_ = evidence.assign(decision="keep", reason="no attribute was given")
         else:
+            if not {"label_effect", "attribute_effect"} <= set(evidence.columns):
+                rule = replace(rule, protect=None)
             self.flagged_ = rule.decide(evidence.assign(site=SITE)).drop(columns="site")
         self._center = rows.mean(axis=0)
         self._set_edit()
@@ -226,7 +231,10 @@ class ActivationDebiaser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._set_edit()
         return self
 
-    def _rule(self, *, can_protect: bool) -> FlagRule:
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "edit_")
+
+    def _rule(self) -> FlagRule:
         if self.flag not in ("association", "counterfactual", "both"):
             raise ValueError(f"flag must be association, counterfactual or both; got {self.flag!r}.")
         return FlagRule(
@@ -234,7 +242,7 @@ class ActivationDebiaser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             min_effect=self.min_effect,
             max_q=self.max_q,
             max_latents=self.max_latents,
-            protect=self.protect if can_protect else None,
+            protect=self.protect,
         )
 
     def _config(self, width: int) -> SAEConfig:
@@ -265,19 +273,19 @@ class ActivationDebiaser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _counterfactual(
         self, X_counterfactual: ArrayLike | None, attribute: NDArray[Any] | None, known: NDArray[np.bool_]
-    ) -> tuple[dict[str, PooledLatents] | None, NDArray[Any] | None]:
+    ) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
         if X_counterfactual is None:
             return None, None
         other = validate_data(self, X_counterfactual, dtype=(np.float64, np.float32), reset=False)
         if attribute is None:
-            return {SITE: self._latents(other)}, np.ones(len(known))
+            return other, np.ones(len(known))
         values = np.unique(attribute[known])
         if len(values) != 2:
             raise ValueError(
                 f"With X_counterfactual the attribute must have two values to tell which way rows changed; it "
                 f"has {len(values)}: {values[:5]}."
             )
-        return {SITE: self._latents(other)}, np.where(known, np.where(attribute == values[1], 1, -1), 0)
+        return other, np.where(known, np.where(attribute == values[1], 1, -1), 0)
 
     def _set_edit(self) -> None:
         table = self.flagged_.assign(site=SITE)

@@ -120,7 +120,7 @@ def measure_effect(
     >>> report.leakage["original"]["linear"] > 0.9, report.leakage["edited"]["linear"] < 0.65
     (True, True)
     """
-    cells = pd.Series(list(zip(y, sensitive_features, strict=True))).astype(str)
+    cells = pd.Series([f"{label}/{value}" for label, value in zip(y, sensitive_features, strict=True)])
     smallest = cells.value_counts()
     if smallest.min() < n_splits:
         raise ValueError(

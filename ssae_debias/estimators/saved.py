@@ -8,6 +8,7 @@ that edits are never put into another model than the one they were made for.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,16 +17,18 @@ import numpy as np
 import pandas as pd
 
 from ssae_debias.activations import load_model
-from ssae_debias.data import WordPairs
+from ssae_debias.data import PairNote, WordPairs
 from ssae_debias.edit import load_edits, save_edits
 from ssae_debias.files import (
     DamagedFileError,
     folder_aside,
     read_json,
     read_manifest,
+    require_replaceable,
     write_json,
     write_manifest,
 )
+from ssae_debias.latents import LatentDescription
 from ssae_debias.sae import SparseAutoencoder
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ def save_debiaser(debiaser: SSAEDebiaser, path: str | os.PathLike[str]) -> None:
     OSError
         No space or no permission; the message names the path, and what stood there still does.
     """
+    require_replaceable(path, KIND)
     with folder_aside(path) as folder:
         debiaser.flagged_.to_parquet(folder / "flagged.parquet")
         for number, site in enumerate(debiaser.sites_):
@@ -55,7 +59,11 @@ def save_debiaser(debiaser: SSAEDebiaser, path: str | os.PathLike[str]) -> None:
                 "model": {"name": _model_name(debiaser), "fingerprint": debiaser.model_.fingerprint},
                 "sites": list(debiaser.sites_),
                 "output_site": debiaser.output_site_,
-                "pairs": None if debiaser.pairs_ is None else [list(pair) for pair in debiaser.pairs_.pairs],
+                "pairs": None if debiaser.pairs_ is None else _plain_pairs(debiaser.pairs_),
+                "descriptions": [
+                    {"site": site, "latent": latent, **dataclasses.asdict(found)}
+                    for (site, latent), found in debiaser.descriptions_.items()
+                ],
                 "centers": {site: center.tolist() for site, center in debiaser.centers_.items()},
                 "n_features_out": debiaser._n_features_out,
             },
@@ -63,14 +71,20 @@ def save_debiaser(debiaser: SSAEDebiaser, path: str | os.PathLike[str]) -> None:
         write_manifest(folder, KIND)
 
 
-def load_debiaser(cls: type[_Debiaser], path: str | os.PathLike[str], *, model: Any = None) -> _Debiaser:
+def load_debiaser(
+    cls: type[_Debiaser], path: str | os.PathLike[str], *, model: Any = None, tokenizer: Any = None
+) -> _Debiaser:
     """Read what `save_debiaser` wrote.
+
+    All but the retrieved documents comes back: `subdomain_` is None.
 
     Parameters
     ----------
     path : path-like
     model : str, path or transformers.PreTrainedModel, optional
         Where the language model is now; default: where it was.
+    tokenizer : transformers tokenizer, optional
+        For a loaded model whose tokenizer does not lie beside it.
 
     Raises
     ------
@@ -84,11 +98,16 @@ def load_debiaser(cls: type[_Debiaser], path: str | os.PathLike[str], *, model: 
     folder = Path(path)
     read_manifest(folder, KIND)
     saved = read_json(folder / "debiaser.json")
+    given = {name: value for name, value in (("model", model), ("tokenizer", tokenizer)) if value is not None}
     try:
-        debiaser = cls(**{**saved["parameters"], **({} if model is None else {"model": model})})
-        debiaser.model_ = load_model(
-            saved["model"]["name"] if model is None else model, device=debiaser.device, dtype=debiaser.dtype
-        )
+        debiaser = cls(**{**saved["parameters"], **given})
+        name = saved["model"]["name"]
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(f"{folder / 'debiaser.json'} is not a saved debiaser: {error!r}.") from error
+    debiaser.model_ = load_model(
+        name if model is None else model, tokenizer=tokenizer, device=debiaser.device, dtype=debiaser.dtype
+    )
+    try:
         if debiaser.model_.fingerprint != saved["model"]["fingerprint"]:
             raise ValueError(
                 f"The model {debiaser.model_.name} has other weights than the one that {folder} was fitted on "
@@ -96,8 +115,16 @@ def load_debiaser(cls: type[_Debiaser], path: str | os.PathLike[str], *, model: 
             )
         debiaser.sites_ = tuple(saved["sites"])
         debiaser.output_site_ = saved["output_site"]
-        pairs = saved["pairs"]
-        debiaser.pairs_ = None if pairs is None else WordPairs(tuple((a, b) for a, b in pairs), "saved")
+        debiaser.pairs_ = None if saved["pairs"] is None else _pairs(saved["pairs"])
+        if not isinstance(debiaser.attribute, str):
+            debiaser.attribute = debiaser.pairs_
+        debiaser.descriptions_ = {
+            (found["site"], found["latent"]): LatentDescription(
+                [(token, value) for token, value in found["top_tokens"]],
+                [(text, [(t, v) for t, v in tokens]) for text, tokens in found["top_texts"]],
+            )
+            for found in saved["descriptions"]
+        }
         debiaser.centers_ = {site: np.asarray(c, dtype=np.float32) for site, c in saved["centers"].items()}
         debiaser._n_features_out = saved["n_features_out"]
     except (KeyError, TypeError) as error:
@@ -107,8 +134,8 @@ def load_debiaser(cls: type[_Debiaser], path: str | os.PathLike[str], *, model: 
         for number, site in enumerate(debiaser.sites_)
     }
     debiaser.flagged_ = pd.read_parquet(folder / "flagged.parquet")
+    debiaser.flagged_["top_tokens"] = [list(tokens) for tokens in debiaser.flagged_["top_tokens"]]
     debiaser.subdomain_ = None
-    debiaser.descriptions_ = {}
     debiaser.edits_ = load_edits(folder / "edits")
     return debiaser
 
@@ -125,10 +152,26 @@ def _plain_parameters(debiaser: SSAEDebiaser) -> dict[str, Any]:
     parameters["model"] = _model_name(debiaser)
     parameters["sites"] = list(debiaser.sites_)
     parameters |= {"sae": "train", "corpus": None, "tokenizer": None}
-    if debiaser.pairs_ is not None:
-        parameters["attribute"] = [list(pair) for pair in debiaser.pairs_.pairs]
-    for name in ("cache_dir",):
+    if parameters["attribute"] != "gender":
+        parameters["attribute"] = None  # `pairs` holds it
+    for name in ("cache_dir", "device"):
         parameters[name] = None if parameters[name] is None else str(parameters[name])
-    if not isinstance(parameters["random_state"], int | type(None)):
-        parameters["random_state"] = None
+    seed = parameters["random_state"]
+    parameters["random_state"] = int(seed) if isinstance(seed, int | np.integer) else None
     return parameters
+
+
+def _plain_pairs(pairs: WordPairs) -> dict[str, Any]:
+    return {
+        "name": pairs.name,
+        "pairs": [list(pair) for pair in pairs.pairs],
+        "notes": [note._asdict() for note in pairs.notes],
+    }
+
+
+def _pairs(saved: dict[str, Any]) -> WordPairs:
+    return WordPairs(
+        tuple((first, second) for first, second in saved["pairs"]),
+        saved["name"],
+        tuple(PairNote(**note) for note in saved["notes"]),
+    )

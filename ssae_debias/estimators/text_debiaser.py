@@ -245,8 +245,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             self.model, tokenizer=self.tokenizer, device=self.device, dtype=self.dtype
         )
         self.pairs_ = None if self.attribute is None else as_word_pairs(self.attribute)
-        residual = [site for site in self.model_.sites if site.startswith("resid.")]
-        self.output_site_ = residual[-1] if self.output_site is None else self.output_site
+        self.output_site_ = self.output_site or self._last_block()
         self.sites_ = debias_sites(self.model_, self.sites, self.output_site_)
         brought = self._given_saes()
         self.subdomain_: Retrieved | None = self._retrieve(given, brought, random)
@@ -290,8 +289,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ndarray of float32, shape (n_texts, d_model)
         """
         check_is_fitted(self)
-        with spliced(self.model_, self.edits_):
-            return self._pooled(self.model_, texts)
+        return self._edited(texts)
 
     def transform_unedited(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """What `transform` would return if nothing were edited: the baseline of every comparison."""
@@ -351,7 +349,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_aligned(texts=texts, y=y, sensitive_features=sensitive_features)
         return measure_effect(
             self.transform_unedited(texts),
-            self.transform(texts),
+            self._edited(texts),
             check_labels(y),
             check_sensitive(sensitive_features)[0],
             n_splits=n_splits,
@@ -366,11 +364,11 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         save_debiaser(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, model: Any = None) -> Self:
+    def load(cls, path: str | os.PathLike[str], *, model: Any = None, tokenizer: Any = None) -> Self:
         """Read a saved debiaser; see `ssae_debias.estimators.saved.load_debiaser`."""
         from ssae_debias.estimators.saved import load_debiaser
 
-        return load_debiaser(cls, path, model=model)
+        return load_debiaser(cls, path, model=model, tokenizer=tokenizer)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "edits_")
@@ -413,6 +411,9 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             max_latents=self.max_latents,
             protect=self.protect,
         )
+
+    def _last_block(self) -> str:
+        return [site for site in self.model_.sites if site.startswith("resid.")][-1]
 
     def _given_saes(self) -> dict[str, SparseAutoencoder]:
         if isinstance(self.sae, str) and self.sae == "train":
@@ -467,7 +468,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self, site: str, store: ActivationStore, init: SparseAutoencoder | None, home: Path, seed: int
     ) -> SparseAutoencoder:
         if init is not None and self.train_tokens == 0:
-            return init.eval()
+            return init.cpu().eval()
         config = SAEConfig(
             d_sae=self.d_sae if init is None else init.d_sae,
             k=self.k,
@@ -486,7 +487,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             random_state=seed,
             device=self.device,
             verbose=self.verbose,
-        )
+        ).cpu()  # stored activations are read on the CPU; `spliced` moves the edits to the model
         sae.metadata |= {"model_name": self.model_.name, "hook_name": site, "context_size": self.max_length}
         return sae
 
@@ -499,6 +500,10 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             [token for token, _ in self.descriptions_[key].top_tokens] if key in self.descriptions_ else []
             for key in zip(self.flagged_["site"], self.flagged_["latent"], strict=True)
         ]
+
+    def _edited(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        with spliced(self.model_, self.edits_):
+            return self._pooled(self.model_, texts)
 
     def _pooled(self, model: TextModel, texts: Sequence[str]) -> NDArray[np.float32]:
         return read_pooled(

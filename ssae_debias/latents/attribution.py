@@ -229,11 +229,12 @@ def _add_gradients(
                 for site in sites:
                     hook = _leaf_hook(site, alpha, saes[site], clean, leaves)
                     hooks.enter_context(resolve_site(model.module, site).attach(hook))
-                metric().sum().backward()
-            for site in sites:
-                gradient = leaves[site].grad
-                assert gradient is not None
-                gradients[site] = gradients.get(site, 0) + gradient / len(points)
+                # not backward(): the model's own parameters must not collect gradients
+                found = torch.autograd.grad(metric().sum(), [leaves[s] for s in leaves], allow_unused=True)
+            for site, gradient in zip(leaves, found, strict=True):
+                # a site after the one that the decision reads has no part in it
+                step = torch.zeros_like(leaves[site]) if gradient is None else gradient
+                gradients[site] = gradients.get(site, 0) + step / len(points)
         for site in sites:
             sae = saes[site]
             with torch.no_grad():

@@ -47,7 +47,7 @@ class FlagRule:
         At most so many per site, strongest first.
     protect : float or None, default=None
         Keep a latent that carries the task more than the attribute: |label effect| > protect·|attribute
-        effect|. Needs y and sensitive_features.
+        effect|. Needs y and sensitive_features, neither of which determines the other.
     min_attribution : float, default=0.1
         T in SHIFT (Marks et al. 2025 use 0.1 for Pythia-70m); signed.
 
@@ -98,8 +98,9 @@ class FlagRule:
                 raise ValueError(f"flag={self.rule!r} needs {source}, and did not get them.")
         verdicts = [self._judge(part, evidence) for part in parts]
         # of two rules the one that flags wins, then the one with the larger score
-        strength = np.stack([np.where(v.passed, np.inf, 0) + v.score for v in verdicts])
-        chosen = np.nan_to_num(strength, posinf=np.finfo(float).max).argmax(axis=0)
+        passes = np.stack([v.passed for v in verdicts])
+        eligible = passes | ~passes.any(axis=0)
+        chosen = np.where(eligible, np.stack([v.score for v in verdicts]), -np.inf).argmax(axis=0)
         rows = np.arange(len(evidence))
         table = evidence.copy()
         table["score"] = np.stack([v.score for v in verdicts])[chosen, rows]
@@ -142,7 +143,7 @@ class FlagRule:
     def _protect(self, table: pd.DataFrame) -> pd.DataFrame:
         if self.protect is None:
             return table
-        if "label_effect" not in table:
+        if not {"label_effect", "attribute_effect"} <= set(table.columns):
             raise ValueError(
                 "protect needs y and sensitive_features: it compares the task's effect with the attribute's."
             )

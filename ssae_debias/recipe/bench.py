@@ -206,6 +206,7 @@ def load_task(spec: DataSpec) -> Task:
         labels=spec.labels,
         attributes=spec.attributes,
         missing=spec.missing,
+        random_state=spec.random_state,
     )
 
 

@@ -58,7 +58,7 @@ def read_recipe(
     if not isinstance(content, dict):
         raise RecipeError(f"{file} must hold keys and values; it holds {type(content).__name__}.")
     if quick:
-        if not content.get("quick"):
+        if not isinstance(content.get("quick"), dict):
             raise RecipeError(f"{file} has no quick section.")
         for key, value in content["quick"].items():
             _set(content, key, value)
@@ -66,7 +66,10 @@ def read_recipe(
         key, equals, value = override.partition("=")
         if not equals:
             raise RecipeError(f"--set takes key=value; got {override!r}.")
-        _set(content, key.strip(), yaml.safe_load(value))
+        try:
+            _set(content, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {override}: the value is not YAML ({error}).") from error
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:

@@ -1,8 +1,9 @@
 """Scoring: from a method's outcome to a row of `results.json`.
 
 Task and attribute accuracy are read on the balanced set, the worst group on all evaluation texts of each group
-(PROTOCOLS: Marks et al. 2025). Intervals are Student's t over seeds: they hold what the seed changes (rows
-drawn, SAE), not which texts happened to be in the evaluation part; each group's size stands beside it.
+(Marks et al. 2025). Intervals hold both sources of chance: the seeds (rows drawn, SAEs; Student's t) and the
+texts that happened to be in the evaluation part (Wilson). The two are independent, so their half-widths add in
+squares. Methods are judged on the same texts, so a difference between two rows is known better than either row.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from importlib import metadata
 
 import numpy as np
 
-from ssae_debias.metrics import attribute_accuracy, leakage, seeds_interval
+from ssae_debias import __version__
+from ssae_debias.metrics import attribute_accuracy, leakage, seeds_interval, wilson
 from ssae_debias.recipe.bench import Bench, Sets
 from ssae_debias.recipe.methods import METHODS, Outcome
 from ssae_debias.report import Estimate, MethodRow
 
-LIBRARIES = ("ssae-debias", "torch", "transformers", "scikit-learn", "fairlearn", "numpy", "concept-erasure")
+LIBRARIES = ("torch", "transformers", "scikit-learn", "fairlearn", "numpy", "concept-erasure")
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,22 @@ def score(bench: Bench, sets: Sets, outcome: Outcome, seed: int) -> SeedScore:
 
 def summarise(method: str, scores: Sequence[SeedScore], sets: Sets, seconds: float) -> MethodRow:
     """One row of the table from one score a seed."""
+    n = len(sets.balanced_evaluation)
+    groups = {name: [s.groups[name] for s in scores] for name in sets.cells}
+    worst = min(groups, key=lambda name: np.mean(groups[name]))
     return MethodRow(
         method=method,
         needs_group_labels=METHODS[method].needs_group_labels,
-        task_accuracy=_over_seeds([s.task_accuracy for s in scores]),
-        attribute_accuracy=_over_seeds([s.attribute_accuracy for s in scores]),
-        worst_group_accuracy=_over_seeds([s.worst_group_accuracy for s in scores]),
+        task_accuracy=_estimate([s.task_accuracy for s in scores], n),
+        attribute_accuracy=_estimate([s.attribute_accuracy for s in scores], n),
+        worst_group_accuracy=_estimate([s.worst_group_accuracy for s in scores], len(sets.cells[worst])),
         groups={
-            name: {"accuracy": _over_seeds([s.groups[name] for s in scores]), "n": len(rows)}
+            name: {"accuracy": _estimate(groups[name], len(rows)), "n": len(rows)}
             for name, rows in sets.cells.items()
         },
         leakage={
-            "linear": _over_seeds([s.leakage["linear"] for s in scores]),
-            "mlp": _over_seeds([s.leakage["mlp"] for s in scores]),
+            "linear": _estimate([s.leakage["linear"] for s in scores], n),
+            "mlp": _estimate([s.leakage["mlp"] for s in scores], n),
         },
         seconds=round(seconds, 1),
     )
@@ -84,9 +89,19 @@ def summarise(method: str, scores: Sequence[SeedScore], sets: Sets, seconds: flo
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that the figures depend on."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
+    return {
+        "python": platform.python_version(),
+        "ssae-debias": __version__,
+        **{name: metadata.version(name) for name in LIBRARIES},
+    }
 
 
-def _over_seeds(values: Sequence[float]) -> Estimate:
-    interval = seeds_interval(values)
-    return Estimate(interval.mean, interval.low, interval.high)
+def _estimate(values: Sequence[float], n_texts: int) -> Estimate:
+    """Mean over seeds, with the seeds' and the texts' half-widths added in squares."""
+    seeds = seeds_interval(values)
+    texts = wilson(round(seeds.mean * n_texts), n_texts)
+    return Estimate(
+        seeds.mean,
+        max(0.0, seeds.mean - float(np.hypot(seeds.mean - seeds.low, max(0.0, seeds.mean - texts.low)))),
+        min(1.0, seeds.mean + float(np.hypot(seeds.high - seeds.mean, max(0.0, texts.high - seeds.mean)))),
+    )

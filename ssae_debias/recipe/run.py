@@ -175,7 +175,7 @@ def _training(debiaser: SSAEDebiaser) -> dict[str, Any]:
 
 def _subdomain(debiaser: SSAEDebiaser) -> Subdomain | None:
     found = debiaser.subdomain_
-    if found is None:
+    if found is None or not len(found.texts):
         return None
     return {
         "documents": [text[:400] for text in found.texts[:5]],

@@ -38,6 +38,8 @@ class DataSpec(_Section):
             raise ValueError(
                 "source: table needs data.path, the parquet, CSV or JSONL file (--set data.path=FILE)"
             )
+        if self.source == "synthetic" and self.path is not None:
+            raise ValueError("source: synthetic reads no file; for your own data set data.source=table")
         return self
 
 

@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ssae_debias.files import (
@@ -26,6 +26,7 @@ from ssae_debias.files import (
     read_manifest,
     write_json,
     write_manifest,
+    write_tensors,
 )
 
 KEPT = 2
@@ -61,7 +62,7 @@ class Checkpoints:
         with folder_aside(self.folder / f"step-{step:08d}") as aside:
             # safetensors stores row-major: the encoder is laid out column-major
             whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(whole, aside / "state.safetensors")
+            write_tensors(aside / "state.safetensors", whole)
             write_json(aside / "facts.json", facts)
             write_manifest(aside, "sae-checkpoint", step=step, request=self._request)
         for old in self._whole()[:-KEPT]:

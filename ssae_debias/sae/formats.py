@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ssae_debias.files import (
@@ -29,6 +29,7 @@ from ssae_debias.files import (
     read_manifest,
     write_json,
     write_manifest,
+    write_tensors,
 )
 from ssae_debias.sae.autoencoder import SparseAutoencoder
 from ssae_debias.sae.config import SAEConfig
@@ -91,7 +92,7 @@ def save_sae(sae: SparseAutoencoder, path: str | os.PathLike[str]) -> None:
         del weights["threshold"]
     with folder_aside(path) as aside:
         write_json(aside / CFG, cfg)
-        save_file(weights, aside / WEIGHTS)
+        write_tensors(aside / WEIGHTS, weights)
         write_manifest(aside, KIND, config=sae.config.to_dict(), metadata=sae.metadata, history=sae.history_)
 
 

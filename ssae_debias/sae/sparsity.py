@@ -57,8 +57,8 @@ def topk(p: Tensor, k: int) -> Tensor:
     >>> topk(torch.tensor([[3.0, 1.0, 2.0], [-1.0, -2.0, -3.0]]), k=2).tolist()
     [[3.0, 0.0, 2.0], [0.0, 0.0, 0.0]]
     """
-    values, latents = torch.relu(p).topk(min(k, p.shape[1]), dim=1, sorted=False)
-    return torch.zeros_like(p).scatter(1, latents, values)
+    values, latents = torch.relu(p).topk(min(k, p.shape[-1]), dim=-1, sorted=False)
+    return torch.zeros_like(p).scatter(-1, latents, values)
 
 
 def batch_topk(p: Tensor, k: int) -> Tensor:

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from tiny_text_models import WORDS
 
 from ssae_debias.activations import (
     ActivationStore,
     TextModel,
-    building,
     load_model,
     read_tokens,
     resolve_site,
@@ -146,10 +146,11 @@ def test_other_requests_live_beside_each_other(
 KILLED_WHILE_WRITING_THE_THIRD_SHARD = """
 import os, signal, sys
 from pathlib import Path
-from ssae_debias.activations import ActivationStore, building, load_model
+import safetensors.torch
+from ssae_debias.activations import ActivationStore, load_model
 
 folder, home = sys.argv[1:]
-save_file, written = building.save_file, []
+save_file, written = safetensors.torch.save_file, []
 
 def killed(tensors, path):
     save_file(tensors, path)
@@ -158,7 +159,7 @@ def killed(tensors, path):
         os.truncate(path, os.path.getsize(path) // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
-building.save_file = killed
+safetensors.torch.save_file = killed
 texts = Path(folder, "texts.txt").read_text().splitlines()
 ActivationStore.build(home, load_model(folder), texts, ["embed", "resid.1"], shard_tokens=32)
 """
@@ -232,7 +233,7 @@ def test_damaged_manifest_is_rebuilt(
 def test_full_disk_leaves_the_last_good_state(
     tmp_path: Path, model: TextModel, many_texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_file, calls = building.save_file, 0
+    save_file, calls = safetensors.torch.save_file, 0
 
     def full_at_the_third(tensors: Any, path: Path) -> None:
         nonlocal calls
@@ -242,7 +243,7 @@ def test_full_disk_leaves_the_last_good_state(
             raise OSError(errno.ENOSPC, "No space left on device")
         save_file(tensors, path)
 
-    monkeypatch.setattr(building, "save_file", full_at_the_third)
+    monkeypatch.setattr(safetensors.torch, "save_file", full_at_the_third)
     with pytest.raises(OSError, match=r"no space left while writing .*shard-"):
         build(tmp_path, model, many_texts)
     (folder,) = (tmp_path / "home").iterdir()

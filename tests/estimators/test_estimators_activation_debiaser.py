@@ -154,3 +154,22 @@ def test_without_an_attribute_nothing_is_flagged_and_that_is_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         debiaser.transform(X)
+
+
+def test_pairs_still_work_where_the_attribute_is_the_label() -> None:
+    X, y, _ = planted(n=200)
+    direction = X[y == 1].mean(0) - X[y == 0].mean(0)
+    other = np.where((y == 1)[:, None], X - direction, X + direction)
+    debiaser = ActivationDebiaser(n_samples_seen=20_000, flag="counterfactual", random_state=0)
+    with pytest.warns(UserWarning, match="determine each other"):
+        debiaser.fit(X, y, sensitive_features=y, X_counterfactual=other)
+    assert (debiaser.flagged_.decision == "ablate").any()
+
+
+def test_a_fit_that_failed_leaves_it_unfitted() -> None:
+    X, y, a = planted(n=50)
+    debiaser = ActivationDebiaser(n_samples_seen=1000)
+    with pytest.raises(ValueError, match="features"):
+        debiaser.fit(X, y, sensitive_features=a, X_counterfactual=X[:, :5])
+    with pytest.raises(NotFittedError):
+        debiaser.transform(X)

@@ -104,6 +104,11 @@ def test_saved_and_loaded_it_transforms_the_same(fitted: SSAEDebiaser, task: Tas
     loaded = SSAEDebiaser.load(tmp_path / "debiaser")
     np.testing.assert_array_equal(loaded.transform(texts), fitted.transform(texts))
     assert loaded.flagged_.decision.tolist() == fitted.flagged_.decision.tolist()
+    assert loaded.flagged_.top_tokens.tolist() == fitted.flagged_.top_tokens.tolist()
+    assert loaded.descriptions_ == fitted.descriptions_
+    assert loaded.pairs_ == fitted.pairs_
+    assert loaded.pairs_.swap("Ms. King met her brother.") == fitted.pairs_.swap("Ms. King met her brother.")
+    assert loaded.get_params()["attribute"] == "gender"
     loaded.set_decisions(fitted.flagged_.assign(decision="keep"))
     np.testing.assert_array_equal(loaded.transform(texts), fitted.transform_unedited(texts))
 
@@ -113,6 +118,26 @@ def test_saved_and_loaded_it_transforms_the_same(fitted: SSAEDebiaser, task: Tas
         SSAEDebiaser.load(tmp_path / "debiaser")
     with pytest.raises(FileNotFoundError, match="no manifest"):
         SSAEDebiaser.load(tmp_path)
+
+
+def test_saving_never_replaces_somebodys_folder(minilm_path, tmp_path: Path) -> None:
+    texts = ["She is a nurse.", "He is a surgeon.", "Her ward was full.", "His theatre was empty."]
+    pairs = [("he", "she"), ("his", "her")]
+    debiaser = SSAEDebiaser(
+        "demo", sites=["embed"], attribute=pairs, d_sae=32, k=4, train_tokens=500, random_state=0
+    )
+    debiaser.fit(texts)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("")
+    with pytest.raises(FileExistsError, match="choose another path"):
+        debiaser.save(tmp_path / "photos")
+    for _ in range(2):  # its own kind it does replace
+        debiaser.save(tmp_path / "mine")
+    loaded = SSAEDebiaser.load(tmp_path / "mine")
+    assert loaded.pairs_.pairs == debiaser.pairs_.pairs
+    np.testing.assert_array_equal(
+        sklearn.clone(loaded).fit(texts).transform(texts), debiaser.transform(texts)
+    )
 
 
 @pytest.mark.slow
@@ -127,7 +152,9 @@ def test_the_report_tells_groups_and_leakage_before_and_after(
     fitted: SSAEDebiaser, task: Task, tmp_path
 ) -> None:
     texts, y, a = of(task, "test")
-    report = fitted.report(texts, y, sensitive_features=a, n_splits=3)
+    as_frames = sklearn.config_context(transform_output="pandas")
+    with as_frames:
+        report = fitted.report(texts, y, sensitive_features=a, n_splits=3)
     table = report.to_frame()
     assert table.index.tolist() == ["original", "edited, probe kept", "edited, probe retrained"]
     assert (table.low <= table.worst_group_accuracy).all()
@@ -284,7 +311,7 @@ def test_missing_attributes_leave_their_texts_out(minilm_path) -> None:
     debiaser = SSAEDebiaser(
         "demo", sites=["embed"], d_sae=64, k=4, train_tokens=2000, flag="both", random_state=0
     )
-    with pytest.raises(ValueError, match="3 missing of 12"):
+    with pytest.raises(ValueError, match="missing in 3 of 12 rows"):
         debiaser.fit(texts, sensitive_features=a)
     debiaser.set_params(missing="drop").fit(texts, sensitive_features=a)
     assert set(debiaser.flagged_.attribute_value) == {"M"}

@@ -148,3 +148,11 @@ def test_descriptions_are_the_strongest_tokens_and_texts(stories: TextModel, sae
         for text, tokens in described.top_texts:
             assert max(value for _, value in tokens) == pytest.approx(peaks[text, column], abs=1e-5)
             assert "".join(token for token, _ in tokens).strip() == TEXTS[text]
+
+
+def test_the_model_keeps_its_gradients_and_later_sites_have_no_effect(stories: TextModel, sae) -> None:
+    decision = ProbeDecision("resid.1", np.ones(64), 0.0)
+    effects = attribute_decision(stories, {"resid.1": sae, "resid.3": sae}, TEXTS, Y, decision)
+    assert np.abs(effects["resid.1"]).max() > 0
+    assert (effects["resid.3"] == 0).all()
+    assert all(parameter.grad is None for parameter in stories.module.parameters())

@@ -87,3 +87,11 @@ def test_a_person_has_the_last_word() -> None:
         overrule(table, {("embed", 99): "keep"})
     with pytest.raises(ValueError, match="'ablate' or 'keep'"):
         overrule(table, {("embed", 0): "remove"})
+
+
+def test_of_two_rules_that_flag_the_stronger_is_told() -> None:
+    table = FlagRule("both").decide(evidence()).set_index(["site", "latent"])
+    assert table.score["embed", 0] == 1.5
+    assert table.reason["embed", 3].startswith("differs by attribute")
+    stronger = evidence().assign(attribute_effect=3.0)
+    assert FlagRule("both").decide(stronger).set_index(["site", "latent"]).score["embed", 0] == 3.0

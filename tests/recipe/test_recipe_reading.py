@@ -55,7 +55,9 @@ def test_every_fault_stands_on_its_own_line(tmp_path: Path) -> None:
 
 def test_overrides_reach_into_sections_and_keep_their_type(tmp_path: Path) -> None:
     file = write(tmp_path, "title: t\nquick: {seeds: [9], ssae.k: 8}")
-    recipe = read_recipe(file, ["ssae.tilt=1e9", "ssae.sites=[embed, resid.1]", "data.path=a=b.csv"])
+    recipe = read_recipe(
+        file, ["ssae.tilt=1e9", "ssae.sites=[embed, resid.1]", "data.source=table", "data.path=a=b.csv"]
+    )
     assert recipe.ssae.tilt == 1e9
     assert recipe.ssae.sites == ("embed", "resid.1")
     assert recipe.data.path == "a=b.csv"
@@ -63,6 +65,10 @@ def test_overrides_reach_into_sections_and_keep_their_type(tmp_path: Path) -> No
     assert read_recipe(file, ["seeds=[4]"], quick=True).seeds == (4,)  # the command line comes last
     with pytest.raises(RecipeError, match="takes key=value"):
         read_recipe(file, ["seeds"])
+    with pytest.raises(RecipeError, match="not YAML"):
+        read_recipe(file, ["seeds=[1, 2"])
+    with pytest.raises(RecipeError, match="reads no file"):
+        read_recipe(write(tmp_path, "title: t"), ["data.path=mine.csv"])
     with pytest.raises(RecipeError, match="is no section"):
         read_recipe(file, ["title.x=1"])
 

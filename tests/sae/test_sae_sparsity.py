@@ -56,3 +56,8 @@ def test_jumprelu_gradients_are_the_published_ones(seed: int, bandwidth: float) 
     (count_to_theta,) = torch.autograd.grad(count.sum(), theta)
     near = ((p - theta).abs() < bandwidth / 2).double()
     torch.testing.assert_close(count_to_theta, -near.sum(0) / bandwidth)
+
+
+def test_topk_ranks_latents_whatever_the_leading_dimensions() -> None:
+    p = torch.randn(3, 4, 10, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(topk(p, 2), topk(p.flatten(0, 1), 2).reshape(3, 4, 10))
