@@ -42,7 +42,7 @@ class Projection:
     --------
     >>> import torch
     >>> edit = Projection.onto_complement_of(torch.tensor([[1.0, 1.0, 0.0]]), center=torch.zeros(3))
-    >>> edit(torch.tensor([[3.0, 1.0, 7.0]]))
+    >>> edit(torch.tensor([[3.0, 1.0, 7.0]])).round(decimals=3)
     tensor([[ 1., -1.,  7.]])
     """
 

@@ -211,7 +211,7 @@ class ActivationDebiaser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         with torch.no_grad():
-            return self.edit_(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
+            return self.edit_(torch.from_numpy(np.array(rows))).numpy()
 
     def set_decisions(self, decisions: dict[int, str]) -> Self:
         """Overrule the rule: latent → "ablate" or "keep".
