@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssae_debias.activations import TextModel, load_model, read_pooled
+from ssae_debias.activations.building import texts_sha256
 from ssae_debias.data import (
     Task,
     WordPairs,
@@ -211,10 +212,7 @@ def load_task(spec: DataSpec) -> Task:
 
 
 def _key(settings: list[Any], texts: Sequence[str], edits: Mapping[str, Edit]) -> str:
-    digest = hashlib.sha256(json.dumps(settings).encode())
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    digest = hashlib.sha256(json.dumps([*settings, texts_sha256(texts)]).encode())
     for site, edit in edits.items():
         digest.update(json.dumps([site, edit.kind, edit.settings()]).encode())
         for name, tensor in sorted(edit.tensors().items()):
