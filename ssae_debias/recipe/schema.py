@@ -104,8 +104,8 @@ class Recipe(_Section):
     ssae: SSAESpec = SSAESpec()
     methods: tuple[str, ...] = (
         "original",
-        "ssae",
-        "ssae_retrain",
+        "debiaser",
+        "debiaser_retrain",
         "delete_words",
         "leace",
         "leace_given_y",

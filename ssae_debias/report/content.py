@@ -108,7 +108,7 @@ class MethodRow:
     Parameters
     ----------
     method : str
-        Its name, such as ``"ssae_retrain"``; `ssae_debias.report.methods` says how it is called on the page.
+        Its name, such as ``"debiaser_retrain"``; `ssae_debias.report.methods` says how it is called on the page.
     needs_group_labels : bool
         Whether the method was given the attribute of its training texts.
     task_accuracy, attribute_accuracy, worst_group_accuracy : Estimate
@@ -215,7 +215,7 @@ class ReportContent:
     --------
     >>> from ssae_debias.report import example_content
     >>> [row.method for row in example_content().rows][:2]
-    ['original', 'ssae']
+    ['original', 'debiaser']
     """
 
     title: str

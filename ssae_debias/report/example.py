@@ -17,8 +17,8 @@ GROUPS = {"surgeon/M": 1245, "surgeon/F": 196, "nurse/M": 99, "nurse/F": 1015}
 # method, needs labels, worst group, task, attribute, leak to a linear and an MLP probe, half width, seconds
 FIGURES = (
     ("original", False, 0.323, 0.707, 0.763, 0.931, 0.940, 0.031, 0.4),
-    ("ssae", False, 0.694, 0.838, 0.541, 0.742, 0.791, 0.042, 148.2),
-    ("ssae_retrain", False, 0.781, 0.872, 0.538, 0.742, 0.791, 0.035, 149.0),
+    ("debiaser", False, 0.694, 0.838, 0.541, 0.742, 0.791, 0.042, 148.2),
+    ("debiaser_retrain", False, 0.781, 0.872, 0.538, 0.742, 0.791, 0.035, 149.0),
     ("delete_words", False, 0.827, 0.889, 0.545, 0.868, 0.881, 0.028, 61.3),
     ("random_latents", False, 0.330, 0.709, 0.761, 0.928, 0.939, 0.037, 146.9),
     ("leace", True, 0.598, 0.770, 0.326, 0.502, 0.684, 0.044, 1.1),

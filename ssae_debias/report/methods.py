@@ -27,9 +27,11 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "original": Method("Original model", "start", "The model as it came."),
-    "ssae": Method("SSAE", "ours", "Flagged latents are ablated inside the model; the classifier is kept."),
-    "ssae_retrain": Method(
-        "SSAE retrained", "ours", "Flagged latents are ablated, then the classifier is fitted again."
+    "debiaser": Method(
+        "SSAE-debias", "ours", "Flagged latents are ablated inside the model; the classifier is kept."
+    ),
+    "debiaser_retrain": Method(
+        "SSAE-debias retrained", "ours", "Flagged latents are ablated, then the classifier is fitted again."
     ),
     "delete_words": Method("Word deletion", "rival", "The attribute's words are taken out of the texts."),
     "swap_projection": Method(
@@ -58,7 +60,7 @@ RETRAINED = ("_retrain", "_retrained")
 
 
 def describe(name: str) -> Method:
-    """Look a method up; a name that is not listed stands for itself, as a rival (or ours, if ``ssae…``).
+    """Look a method up; a name that is not listed stands for itself, as a rival (or ours, if ``debiaser…``).
 
     Examples
     --------
@@ -66,7 +68,7 @@ def describe(name: str) -> Method:
     'LEACE given label'
     >>> describe("inlp_retrain").label
     'INLP retrained'
-    >>> describe("ssae_tilted").role
+    >>> describe("debiaser_tilted").role
     'ours'
     """
     if name in METHODS:
@@ -75,7 +77,7 @@ def describe(name: str) -> Method:
         base = METHODS.get(name.removesuffix(suffix))
         if name.endswith(suffix) and base:
             return Method(f"{base.label} retrained", base.role, f"{base.description} Then fitted again.")
-    return Method(name, "ours" if name.startswith("ssae") else "rival", "")
+    return Method(name, "ours" if name.startswith("debiaser") else "rival", "")
 
 
 def by_worst_group(rows: Sequence[MethodRow]) -> list[MethodRow]:

@@ -56,7 +56,7 @@ def hostile() -> ReportContent:
         dataclasses.replace(
             row,
             groups={f"{attack}{name}": group for name, group in row.groups.items()},
-            method=row.method if row.method in ("original", "ssae") else f"{attack}{row.method}",
+            method=row.method if row.method in ("original", "debiaser") else f"{attack}{row.method}",
         )
         for row in example_content().rows
     ]

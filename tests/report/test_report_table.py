@@ -25,20 +25,20 @@ def test_marks_are_on_the_best_rows_and_not_on_the_oracle() -> None:
     assert re.search(r"\.857 ± \.022 \+", lines["leace_given_y"])
     assert not set("*+") & set(lines["oracle"])
     assert "group" in lines["leace"]
-    assert "group" not in lines["ssae_retrain"]
+    assert "group" not in lines["debiaser_retrain"]
 
 
 def test_one_row_may_hold_both_marks(make_row) -> None:
     table = format_table(
-        [make_row("original", 0.3), make_row("ssae", 0.8), make_row("leace", 0.5, labels=True)]
+        [make_row("original", 0.3), make_row("debiaser", 0.8), make_row("leace", 0.5, labels=True)]
     )
     assert ".800 ± .020 *+" in table
 
 
 def test_what_is_unknown_is_a_dash_and_no_interval_is_no_plus_minus(make_row) -> None:
-    line = format_table([make_row("ssae", 1.0, half=0.0, leak=None)]).split("\n")[2]
+    line = format_table([make_row("debiaser", 1.0, half=0.0, leak=None)]).split("\n")[2]
     assert line.split() == [
-        "ssae",
+        "debiaser",
         "-",
         "1.000",
         "*+",

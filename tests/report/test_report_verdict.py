@@ -21,7 +21,7 @@ from ssae_debias.report.methods import best, describe
     ],
 )
 def test_tone_follows_the_intervals(make_row, before, after, half, tone) -> None:
-    verdict = judge([make_row("original", before, half=half), make_row("ssae", after, half=half)])
+    verdict = judge([make_row("original", before, half=half), make_row("debiaser", after, half=half)])
     assert verdict.tone == tone
     words = {"gain": "gains 50.0 points", "loss": "loses 50.0 points", "open": "No change is shown"}
     assert words[tone] in verdict.headline
@@ -39,21 +39,21 @@ def test_tone_follows_the_intervals(make_row, before, after, half, tone) -> None
 def test_the_headline_names_a_rival_that_beats_ours(make_row, rival, half, labels, says) -> None:
     rows = [
         make_row("original", 0.3),
-        make_row("ssae", 0.8),
+        make_row("debiaser", 0.8),
         make_row("delete_words", rival, half=half, labels=labels),
     ]
     assert says in judge(rows).headline
 
 
 def test_a_loss_is_not_dressed_up_as_a_win_over_the_others(make_row) -> None:
-    rows = [make_row("original", 0.8), make_row("ssae", 0.5), make_row("delete_words", 0.3)]
+    rows = [make_row("original", 0.8), make_row("debiaser", 0.5), make_row("delete_words", 0.3)]
     assert judge(rows).headline == "The edit harms: the worst-served group loses 30.0 points."
 
 
 def test_a_label_free_winner_weighs_more_than_one_with_labels(make_row) -> None:
     rows = [
         make_row("original", 0.3),
-        make_row("ssae", 0.7),
+        make_row("debiaser", 0.7),
         make_row("leace_given_y", 0.95, labels=True),
         make_row("delete_words", 0.9),
     ]
@@ -63,14 +63,14 @@ def test_a_label_free_winner_weighs_more_than_one_with_labels(make_row) -> None:
 
 
 def test_the_oracle_is_a_yardstick_and_beats_nobody(make_row) -> None:
-    rows = [make_row("original", 0.3), make_row("ssae", 0.7), make_row("oracle", 0.9, labels=True)]
+    rows = [make_row("original", 0.3), make_row("debiaser", 0.7), make_row("oracle", 0.9, labels=True)]
     assert judge(rows).headline == "The worst-served group gains 40.0 points."
-    assert best(rows).method == "ssae"
+    assert best(rows).method == "debiaser"
 
 
 @pytest.mark.parametrize(("control", "credited"), [(0.31, True), (0.69, False), (0.9, False)])
 def test_a_random_control_that_does_as_well_takes_the_credit(make_row, control, credited) -> None:
-    rows = [make_row("original", 0.3), make_row("ssae", 0.7), make_row("random_latents", control)]
+    rows = [make_row("original", 0.3), make_row("debiaser", 0.7), make_row("random_latents", control)]
     text = " ".join(judge(rows).comparison)
     assert ("it matters which latents" in text) is credited
     assert ("cannot be credited" in text) is not credited
@@ -85,7 +85,7 @@ def test_no_win_is_claimed_over_a_rival_that_stands_higher(means, half, labels) 
         return dataclasses.replace(blank, method=method, worst_group_accuracy=worst, needs_group_labels=needs)
 
     start, ours, rival = means
-    rows = [row("original", start), row("ssae", ours), row("inlp", rival, labels)]
+    rows = [row("original", start), row("debiaser", ours), row("inlp", rival, labels)]
     headline = judge(rows).headline
     assert ("INLP" in headline) == (rival > ours)
     assert ("gains" in headline) == (ours - half > start + half)
@@ -93,7 +93,7 @@ def test_no_win_is_claimed_over_a_rival_that_stands_higher(means, half, labels) 
 
 def test_a_table_without_ours_or_without_start_claims_no_gain(make_row) -> None:
     without_ours = judge([make_row("original", 0.3), make_row("leace", 0.9, labels=True)])
-    without_start = judge([make_row("ssae", 0.9)])
+    without_start = judge([make_row("debiaser", 0.9)])
     assert without_ours.tone == without_start.tone == "none"
     assert "Nothing to judge" in without_ours.headline
     assert "what it was before is not in the rows" in without_start.headline
@@ -106,7 +106,7 @@ def test_the_worst_group_of_the_original_is_named() -> None:
 def test_caveats_name_what_the_rows_leave_open(make_row) -> None:
     content = dataclasses.replace(
         example_content(),
-        rows=[make_row("original", 0.3, leak=0.9), make_row("ssae", 0.8, leak=0.72)],
+        rows=[make_row("original", 0.3, leak=0.9), make_row("debiaser", 0.8, leak=0.72)],
         seeds=[7],
     )
     said = " ".join(caveats(content)).replace("\u202f", " ")
@@ -119,13 +119,13 @@ def test_caveats_name_what_the_rows_leave_open(make_row) -> None:
 
 def test_caveats_are_silent_where_there_is_no_cause(make_row) -> None:
     row = dataclasses.replace(
-        make_row("ssae", 0.8, leak=0.55), groups={"a": {"accuracy": Estimate(0.8, 0.7, 0.9), "n": 5000}}
+        make_row("debiaser", 0.8, leak=0.55), groups={"a": {"accuracy": Estimate(0.8, 0.7, 0.9), "n": 5000}}
     )
     assert caveats(dataclasses.replace(example_content(), rows=[row])) == ()
 
 
 def test_unmeasured_leakage_is_a_caveat(make_row) -> None:
-    content = dataclasses.replace(example_content(), rows=[make_row("ssae", 0.8, leak=None)])
+    content = dataclasses.replace(example_content(), rows=[make_row("debiaser", 0.8, leak=None)])
     assert any("was not measured" in sentence for sentence in caveats(content))
 
 

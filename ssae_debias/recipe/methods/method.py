@@ -1,0 +1,64 @@
+"""What a method of the results table is: a function of the bench and a seed.
+
+It returns a fitted probe and the activations that the probe is to be applied to, one row for each text of the
+task; scoring is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+from ssae_debias.metrics import linear_probe
+
+if TYPE_CHECKING:
+    from ssae_debias.recipe.bench import Bench
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A fitted probe, and the activations of all texts as the method leaves them."""
+
+    probe: Pipeline
+    activations: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    Attributes
+    ----------
+    run : callable (Bench, seed) -> Outcome
+    needs_group_labels : bool
+        Whether the method reads the attribute of training texts.
+    """
+
+    run: Callable[[Bench, int], Outcome]
+    needs_group_labels: bool
+
+
+def fit_probe(
+    bench: Bench,
+    activations: NDArray[Any],
+    rows: NDArray[np.int64],
+    weights: NDArray[np.float64] | None = None,
+) -> Pipeline:
+    """The protocol's linear probe of the label, fitted on some rows."""
+    probe = linear_probe(C=bench.recipe.protocol.C)
+    return probe.fit(activations[rows], bench.task.y[rows], logisticregression__sample_weight=weights)
+
+
+def kept(bench: Bench, seed: int, activations: NDArray[Any]) -> Outcome:
+    """The original probe, applied to edited activations (SHIFT without retraining)."""
+    return Outcome(fit_probe(bench, bench.original, bench.sets(seed).ambiguous), activations)
+
+
+def retrained(bench: Bench, seed: int, activations: NDArray[Any]) -> Outcome:
+    """A fresh probe on the edited activations of the ambiguous set."""
+    return Outcome(fit_probe(bench, activations, bench.sets(seed).ambiguous), activations)
