@@ -4,6 +4,8 @@
 that holds only the flagged rows. `spliced` puts edits into a model for as long as a `with` block lasts.
 """
 
+from ssae_debias.edit.affine import Affine
+from ssae_debias.edit.composed import Composed, compose
 from ssae_debias.edit.flagged import edit_flagged
 from ssae_debias.edit.latent_edit import MODES, LatentEdit, edit_latents
 from ssae_debias.edit.projection import Projection
@@ -13,9 +15,12 @@ from ssae_debias.edit.splice import spliced
 
 __all__ = [
     "MODES",
+    "Affine",
+    "Composed",
     "Edit",
     "LatentEdit",
     "Projection",
+    "compose",
     "edit_flagged",
     "edit_latents",
     "load_edits",

@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
+from ssae_debias.edit.affine import Affine
+from ssae_debias.edit.composed import Composed
 from ssae_debias.edit.latent_edit import LatentEdit
 from ssae_debias.edit.projection import Projection
 from ssae_debias.edit.protocol import Edit
@@ -24,8 +27,8 @@ from ssae_debias.files import (
     write_tensors,
 )
 
-_KINDS: dict[str, type[LatentEdit] | type[Projection]] = {
-    kind.kind: kind for kind in (LatentEdit, Projection)
+_KINDS: dict[str, type[LatentEdit] | type[Projection] | type[Affine]] = {
+    kind.kind: kind for kind in (LatentEdit, Projection, Affine)
 }
 
 
@@ -69,15 +72,28 @@ def load_edits(path: str | os.PathLike[str]) -> dict[str, Edit]:
     folder = Path(path)
     read_manifest(folder, "edits")
     tensors = load_file(folder / "edits.safetensors")
-    edits: dict[str, Edit] = {}
-    for site, description in read_json(folder / "edits.json").items():
+    return {
+        site: _read(description, _below(site, tensors), folder)
+        for site, description in read_json(folder / "edits.json").items()
+    }
+
+
+def _read(description: Any, tensors: dict[str, Tensor], folder: Path) -> Edit:
+    try:
+        if description["kind"] == Composed.kind:
+            parts = description["settings"]["parts"]
+            return Composed(
+                tuple(_read(part, _below(str(place), tensors), folder) for place, part in enumerate(parts))
+            )
         kind = _KINDS.get(description["kind"])
         if kind is None:
             raise DamagedFileError(f"{folder} holds an edit of the unknown kind {description['kind']!r}.")
-        prefix = f"{site}/"
-        arguments: dict[str, Any] = dict(description["settings"])
-        for name, tensor in tensors.items():
-            if name.startswith(prefix):
-                arguments[name.removeprefix(prefix)] = tensor
-        edits[site] = kind(**arguments)
-    return edits
+        arguments: dict[str, Any] = {**description["settings"], **tensors}
+        return kind(**arguments)
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(f"{folder / 'edits.json'} does not describe edits: {error!r}.") from error
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

@@ -8,7 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssae_debias.edit import MODES, LatentEdit, Projection, edit_latents, load_edits, save_edits
+from ssae_debias.edit import (
+    MODES,
+    Affine,
+    Composed,
+    LatentEdit,
+    Projection,
+    compose,
+    edit_latents,
+    load_edits,
+    save_edits,
+)
 from ssae_debias.files import DamagedFileError
 from ssae_debias.sae import SAEConfig, SparseAutoencoder
 
@@ -144,3 +154,28 @@ def test_saved_edits_come_back_and_damage_is_found(tmp_path) -> None:
     file.write_bytes(damaged)
     with pytest.raises(DamagedFileError, match="sha256"):
         load_edits(tmp_path / "edits")
+
+
+def test_composed_edits_act_in_order_and_survive_the_disk(tmp_path) -> None:
+    torch.manual_seed(0)
+    sae = SparseAutoencoder(6, SAEConfig(d_sae=12, k=3))
+    latents = edit_latents(sae, [0, 4, 7])
+    affine = Affine(0.1 * torch.randn(6, 6), torch.randn(6), torch.randn(6))
+    projection = Projection.onto_complement_of(torch.randn(2, 6), center=torch.randn(6))
+    edit = compose(compose(latents, None), compose(affine, projection))
+    assert isinstance(edit, Composed)
+    assert [part.kind for part in edit.parts] == ["latents", "affine", "projection"]
+    x = torch.randn(5, 3, 6)
+    torch.testing.assert_close(edit(x), projection(affine(latents(x))))
+    save_edits(tmp_path / "edits", {"resid.0": edit, "embed": latents})
+    torch.testing.assert_close(load_edits(tmp_path / "edits")["resid.0"](x), edit(x))
+    assert compose(None, latents) is latents
+
+
+def test_an_affine_edit_keeps_dtype_and_refuses_other_shapes() -> None:
+    edit = Affine(torch.eye(4), torch.zeros(4), torch.ones(4))
+    x = torch.randn(3, 4, dtype=torch.bfloat16)
+    assert edit(x).dtype == torch.bfloat16
+    torch.testing.assert_close(edit(x.float()), 2 * x.float() + 1)
+    with pytest.raises(ValueError, match="change must be"):
+        Affine(torch.eye(4), torch.zeros(3), torch.ones(4))
