@@ -54,6 +54,27 @@ def nearest(name: str, names: Sequence[str]) -> str:
     return f" nearest is {near[0]!r}." if near else ""
 
 
+def rows_with(frame: pd.DataFrame, column: str, values: Sequence[Any]) -> pd.DataFrame:
+    """The rows of a table whose column holds one of some values.
+
+    Raises
+    ------
+    TypeError
+        `values` is a bare string.
+    ValueError
+        An unknown column, or a value that it does not hold; the nearest is named.
+
+    Examples
+    --------
+    >>> rows_with(pd.DataFrame({"year": [1988, 1990, 1991]}), "year", ["1990", 1991])["year"].tolist()
+    [1990, 1991]
+    """
+    check_column(column, list(frame.columns))
+    present = frame[column].notna()
+    codes, _ = coded(categories(frame.loc[present, column], column), values, column)
+    return frame[present][codes >= 0]
+
+
 def categories(column: pd.Series, name: str) -> list[str]:
     """Values of a column as strings, whole floats without their ".0".
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ssae_debias.data.columns import categories, check_column, coded, nearest, split_names, stratified_split
+from ssae_debias.data.columns import (
+    categories,
+    check_column,
+    coded,
+    nearest,
+    rows_with,
+    split_names,
+    stratified_split,
+)
+from ssae_debias.data.patterns import (
+    ATTRIBUTE,
+    LABEL,
+    Patterns,
+    ReadIn,
+    check_groups,
+    columns_from_patterns,
+)
 from ssae_debias.data.randomness import RandomState
 from ssae_debias.data.task import Task
 from ssae_debias.data.texts import check_texts
@@ -142,13 +158,18 @@ def load_table(
     path: str | os.PathLike[str],
     *,
     text: str = "text",
-    label: str,
+    label: str | None = None,
     attribute: str | None = None,
     split: str | None = None,
     labels: Sequence[Any] | None = None,
     attributes: Sequence[Any] | None = None,
     missing: MissingPolicy = "error",
     random_state: RandomState = 42,
+    where: Mapping[str, Sequence[Any]] | None = None,
+    label_patterns: Patterns | None = None,
+    attribute_patterns: Patterns | None = None,
+    patterns_in: ReadIn = "first_sentence",
+    delete_label_words: bool = True,
 ) -> Task:
     """Task from a local .parquet, .csv, .tsv or .jsonl file.
 
@@ -158,6 +179,16 @@ def load_table(
         The file. The task is named after it.
     text, label, attribute, split, labels, attributes, missing, random_state
         As for `task_from_frame`.
+    where : mapping of str to sequence, optional
+        Per column the values of the rows to keep.
+    label_patterns, attribute_patterns : mapping of str to str or sequence of str, optional
+        In place of the column `label` or `attribute`: per name the regular expressions of which any says it; see
+        `read_patterns`. Rows that match none or several names are left out, as are those of names not in
+        `labels` or `attributes`, which by default are all names in the order given.
+    patterns_in : {"first_sentence", "text"}, default="first_sentence"
+        What the patterns are searched in.
+    delete_label_words : bool, default=True
+        Take the words of `label_patterns` out of the texts, so that the label must be read from the rest.
 
     Returns
     -------
@@ -170,7 +201,8 @@ def load_table(
     DamagedFileError
         The file cannot be read as what its suffix says.
     TypeError, ValueError
-        As for `task_from_frame`; or another suffix.
+        As for `task_from_frame` and `columns_from_patterns`; another suffix; the label, or the attribute, from a
+        column and by patterns; or patterns that leave a group fewer than 20 texts.
 
     Examples
     --------
@@ -183,8 +215,31 @@ def load_table(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}.")
-    return task_from_frame(
-        _read_frame(path, text),
+    if (label is None) == (label_patterns is None):
+        raise ValueError(f"give label= (a column) or label_patterns=, one of the two; got {label=}.")
+    if attribute is not None and attribute_patterns is not None:
+        raise ValueError(f"give attribute= (a column) or attribute_patterns=, not both; got {attribute=}.")
+    frame = _read_frame(path, text)
+    for column, values in (where or {}).items():
+        frame = rows_with(frame, column, values)
+    if label_patterns is not None or attribute_patterns is not None:
+        if label_patterns is not None:
+            label, labels = LABEL, list(label_patterns) if labels is None else labels
+        if attribute_patterns is not None:
+            attribute, attributes = ATTRIBUTE, list(attribute_patterns) if attributes is None else attributes
+        frame = columns_from_patterns(
+            frame,
+            text=text,
+            label_patterns=label_patterns,
+            attribute_patterns=attribute_patterns,
+            labels=labels if label == LABEL else None,
+            attributes=attributes if attribute == ATTRIBUTE else None,
+            where=patterns_in,
+            delete_label_words=delete_label_words,
+        )
+    assert label is not None
+    task = task_from_frame(
+        frame,
         text=text,
         label=label,
         attribute=attribute,
@@ -195,6 +250,9 @@ def load_table(
         random_state=random_state,
         name=path.stem,
     )
+    if label == LABEL or attribute == ATTRIBUTE:
+        check_groups(task)
+    return task
 
 
 def load_bias_in_bios(
