@@ -10,6 +10,8 @@ where :math:`\bar g` is the gradient of *m* with respect to *x*: at the clean ac
 patching), or averaged over the path on which latents and error grow together from zero,
 :math:`x_\alpha = b + \alpha (f W_{dec} + e)`, α = 0, 0.1, …, 0.9 (`integrated`); or the ablation is run
 outright, latent by latent (`exact`). Positive: ablating the latent hurts the decision, so the decision uses it.
+Of the dictionary only :math:`d_j`, :math:`f_j` and :math:`b` enter: a latent's effect is the same whichever other
+latents stand beside it.
 
 References
 ----------
@@ -20,7 +22,7 @@ Syed et al., "Attribution Patching Outperforms Automated Circuit Discovery" (202
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -32,7 +34,7 @@ from tqdm.auto import tqdm
 
 from ssae_debias.activations import TextModel, resolve_site
 from ssae_debias.data import check_texts
-from ssae_debias.sae import SparseAutoencoder
+from ssae_debias.latents.dictionary import Dictionary
 
 METHODS = ("gradient", "integrated", "exact")
 
@@ -43,6 +45,10 @@ class Decision(Protocol):
     def logits(self, model: TextModel, inputs: dict[str, Tensor], counted: Tensor) -> Tensor:
         """Logit of label 1 for each text of a batch, shape (n,), differentiable; `counted` masks tokens."""
         ...
+
+
+class _Read(Exception):
+    """The site that a probe reads was seen: the blocks above it are not needed."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,12 @@ class ProbeDecision:
     def logits(self, model: TextModel, inputs: dict[str, Tensor], counted: Tensor) -> Tensor:
         """Logits of a batch."""
         seen: list[Tensor] = []
-        with resolve_site(model.module, self.site).attach(seen.append):
+
+        def read(x: Tensor) -> None:
+            seen.append(x)
+            raise _Read
+
+        with resolve_site(model.module, self.site).attach(read), suppress(_Read):
             model.module(**inputs)
         weights = counted.float() / counted.sum(1, keepdim=True).clamp(min=1)
         pooled = (seen[0].float() * weights[..., None]).sum(1)
@@ -115,7 +126,7 @@ class ModelDecision:
 
 def attribute_decision(
     model: TextModel,
-    saes: Mapping[str, SparseAutoencoder],
+    saes: Mapping[str, Dictionary],
     texts: Sequence[str],
     y: ArrayLike,
     decision: Decision,
@@ -132,7 +143,7 @@ def attribute_decision(
     Parameters
     ----------
     model : TextModel
-    saes : mapping of str to SparseAutoencoder
+    saes : mapping of str to SparseAutoencoder or Neurons
         By site; each site is attributed alone, the others left as they are.
     texts : sequence of str
         Marks et al. use 100 texts of the ambiguous training set.
@@ -213,7 +224,7 @@ def _batches(
 
 def _add_gradients(
     model: TextModel,
-    saes: Mapping[str, SparseAutoencoder],
+    saes: Mapping[str, Dictionary],
     metric: Callable[[], Tensor],
     points: tuple[float | None, ...],
     effects: dict[str, NDArray[np.float64]],
@@ -229,24 +240,26 @@ def _add_gradients(
                 for site in sites:
                     hook = _leaf_hook(site, alpha, saes[site], clean, leaves)
                     hooks.enter_context(resolve_site(model.module, site).attach(hook))
+                worse = metric().sum()
+                if not leaves:
+                    break
                 # not backward(): the model's own parameters must not collect gradients
-                found = torch.autograd.grad(metric().sum(), [leaves[s] for s in leaves], allow_unused=True)
+                found = torch.autograd.grad(worse, list(leaves.values()), allow_unused=True)
             for site, gradient in zip(leaves, found, strict=True):
-                # a site after the one that the decision reads has no part in it
                 step = torch.zeros_like(leaves[site]) if gradient is None else gradient
                 gradients[site] = gradients.get(site, 0) + step / len(points)
-        for site in sites:
+        for site in clean:  # a site after the one that the decision reads has no part in it
             sae = saes[site]
             with torch.no_grad():
-                f = sae.encode(clean[site].to(sae.W_enc.dtype))
-                along = gradients[site].to(sae.W_dec.dtype) @ sae.W_dec.T
+                f = sae.encode(clean[site].to(sae.W_dec))
+                along = gradients[site].to(sae.W_dec) @ sae.W_dec.T
                 effects[site] += -(along * f).flatten(0, -2).sum(0).double().cpu().numpy()
 
 
 def _leaf_hook(
     site: str,
     alpha: float | None,
-    sae: SparseAutoencoder,
+    sae: Dictionary,
     clean: dict[str, Tensor],
     leaves: dict[str, Tensor],
 ) -> Callable[[Tensor], Tensor]:
@@ -256,7 +269,7 @@ def _leaf_hook(
         leaves[site] = torch.zeros_like(x, requires_grad=True)
         if alpha is None:
             return x + leaves[site]
-        bias = sae.b_dec.detach().to(x.dtype)
+        bias = sae.baseline(x.detach().to(sae.W_dec)).detach().to(x)
         return bias + alpha * (x - bias) + leaves[site]
 
     return hook
@@ -264,7 +277,7 @@ def _leaf_hook(
 
 def _add_exact(
     model: TextModel,
-    saes: Mapping[str, SparseAutoencoder],
+    saes: Mapping[str, Dictionary],
     metric: Callable[[], Tensor],
     latents: Mapping[str, Sequence[int]] | None,
     effects: dict[str, NDArray[np.float64]],
@@ -276,10 +289,12 @@ def _add_exact(
             seen: list[Tensor] = []
             with place.attach(seen.append):
                 metric()
-            f = sae.encode(seen[0].to(sae.W_enc.dtype))
-            active = (f > 0).flatten(0, -2).any(0).nonzero()[:, 0].tolist()
+            if not seen:
+                continue
+            f = sae.encode(seen[0].to(sae.W_dec))
+            active = (f != 0).flatten(0, -2).any(0).nonzero()[:, 0].tolist()
             wanted = active if latents is None else sorted(set(active) & set(latents.get(site, [])))
             for latent in wanted:
-                removed = (f[..., latent, None] * sae.W_dec[latent]).to(seen[0].dtype)
+                removed = (f[..., latent, None] * sae.W_dec[latent]).to(seen[0])
                 with place.attach(removed.neg().add):
                     effects[site][latent] += float(metric().sum() - before)
