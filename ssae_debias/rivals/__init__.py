@@ -2,9 +2,11 @@
 
 Erasers take pooled activations and give them back without the attribute; weights and DFR train the classifier
 differently instead. They share one face: ``fit(X, y, sensitive_features=…)``, and the attribute is not needed
-afterwards. Each file holds one method, its maths and its paper.
+afterwards. Averaged pairs change the words that the model reads, and need no fitting. Each file holds one
+method, its maths and its paper.
 """
 
+from ssae_debias.rivals.averaged_pairs import AveragedPairs
 from ssae_debias.rivals.correlation_remover import CorrelationRemover
 from ssae_debias.rivals.dfr import DFR
 from ssae_debias.rivals.eraser import AffineEraser
@@ -20,6 +22,7 @@ __all__ = [
     "INLP",
     "LEACE",
     "AffineEraser",
+    "AveragedPairs",
     "CorrelationRemover",
     "LEACEGivenY",
     "MeanProjection",
