@@ -6,7 +6,9 @@ Setting latent *j* from :math:`f_j` to :math:`f'_j` and keeping all the rest, th
 .. math:: x' = x + \sum_{j \in flagged} (f'_j - f_j)\, d_j
 
 so only the flagged encoder columns and decoder rows are ever needed: the latents have a threshold each and do
-not compete. The cost is 4·d·m per token for m flagged latents, whatever the dictionary's size.
+not compete. The cost is 4·d·m per token for m flagged latents, whatever the dictionary's size. It holds for a
+dictionary that normalises each token too: its codes are in the activations' unit, and what it writes beside them
+depends on no code.
 
 References
 ----------
@@ -26,6 +28,7 @@ from torch import Tensor
 from ssae_debias.edit.projection import Projection
 from ssae_debias.edit.protocol import Edit
 from ssae_debias.sae import SparseAutoencoder
+from ssae_debias.sae.normalization import Normalization, normalize_tokens
 
 LatentMode = Literal["zero", "mean", "clamp"]
 Mode = Literal["zero", "mean", "clamp", "project"]
@@ -52,6 +55,8 @@ class LatentEdit:
         survives and *how* it occurs does not.
     value : Tensor of shape (m,) or None
         The new activation for `mean` and `clamp`.
+    normalization : {"none", "constant_norm", "layer_norm"}, default="none"
+        What the dictionary does to each token before encoding (`ssae_debias.sae.normalization`).
 
     Examples
     --------
@@ -68,18 +73,30 @@ class LatentEdit:
     decoder: Tensor
     mode: LatentMode
     value: Tensor | None = None
+    normalization: Normalization = "none"
 
     kind: ClassVar[str] = "latents"
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(LatentMode):
             raise ValueError(f"mode must be one of {', '.join(get_args(LatentMode))}; got {self.mode!r}.")
+        if self.normalization not in get_args(Normalization):
+            raise ValueError(
+                f"normalization must be one of {', '.join(get_args(Normalization))}; got {self.normalization!r}."
+            )
         if (self.mode == "zero") != (self.value is None):
             raise ValueError(f"mode={self.mode!r} {'takes no' if self.mode == 'zero' else 'needs a'} value.")
 
     def activations(self, x: Tensor) -> Tensor:
         """Activations of the flagged latents, shape (..., m), in float32."""
-        before = x.to(self.encoder.dtype) @ self.encoder + self.bias
+        x = x.to(self.encoder.dtype)
+        if self.normalization == "none":
+            return self._active(x)
+        normalized, scale, _ = normalize_tokens(x, self.normalization)
+        return self._active(normalized) * scale
+
+    def _active(self, x: Tensor) -> Tensor:
+        before = x @ self.encoder + self.bias
         return torch.where(before > self.threshold, before.relu(), 0.0)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -108,8 +125,8 @@ class LatentEdit:
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def settings(self) -> dict[str, Any]:
-        """The edit's mode."""
-        return {"mode": self.mode}
+        """The edit's mode, and what it does to tokens first."""
+        return {"mode": self.mode, "normalization": self.normalization}
 
 
 def edit_latents(
@@ -171,7 +188,8 @@ def edit_latents(
     if sae.top_k is not None:
         raise ValueError(
             "The SAE ranks its latents against each other (TopK without thresholds), so none can be edited alone. "
-            'Edit with mode="project", or fine-tune it first: a trained SAE has thresholds.'
+            'Edit with mode="project", load it with use_threshold=True where its file has a threshold '
+            "(dictionary_learning), or fine-tune it first: a trained SAE has thresholds."
         )
     encoder = sae.W_enc.detach()[:, index].float()
     bias = sae.b_enc.detach()[index].float()
@@ -183,5 +201,6 @@ def edit_latents(
         threshold=sae.threshold.detach()[index].float().clone(),
         decoder=rows.clone(),
         mode=mode,
+        normalization=sae.normalization,
         value=None if mode == "zero" else torch.from_numpy(np.array(value, dtype=np.float32)),
     )

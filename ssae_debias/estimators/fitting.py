@@ -15,6 +15,7 @@ from ssae_debias.activations import ActivationStore, TextModel, TokenBatch, reso
 from ssae_debias.data import WordPairs
 from ssae_debias.latents import evidence_table, pool_latents
 from ssae_debias.sae import SparseAutoencoder
+from ssae_debias.sae.formats import is_sae, local_path, release_folder, release_sites
 
 
 def debias_sites(model: TextModel, sites: str | Sequence[str], output_site: str) -> tuple[str, ...]:
@@ -37,17 +38,29 @@ def debias_sites(model: TextModel, sites: str | Sequence[str], output_site: str)
 
 
 def given_saes(sae: Any, sites: Sequence[str]) -> dict[str, SparseAutoencoder]:
-    """The SAEs that a user brings, by site: a mapping, or a folder with one folder a site.
+    """The SAEs that a user brings, by site.
+
+    Parameters
+    ----------
+    sae : mapping or path-like
+        Paths or SAEs by site; or a folder with one folder a site, named as the site; or the root of a Sparse
+        Feature Circuits release (`load_release`); or, for a single site, one SAE. In every released format
+        (`load_sae`), and from the Hugging Face hub as ``hub:owner/name[@revision][/folder]``.
+    sites : sequence of str
 
     Raises
     ------
+    TypeError
+        `sae` is something else.
     ValueError
-        A site has none.
+        A site has none, or one SAE is given for several sites.
+    FileNotFoundError, DamagedFileError
+        See `load_sae`.
     """
     if isinstance(sae, Mapping):
         by_site = dict(sae)
     elif isinstance(sae, str | os.PathLike):
-        by_site = {site: Path(sae) / site for site in sites if (Path(sae) / site).is_dir()}
+        by_site = _places(local_path(sae), sites)
     else:
         raise TypeError(
             f'sae is "train", a folder, or a mapping of site to folder or SAE; got {type(sae).__name__}.'
@@ -62,6 +75,27 @@ def given_saes(sae: Any, sites: Sequence[str]) -> dict[str, SparseAutoencoder]:
         for site, found in by_site.items()
         if site in sites
     }
+
+
+def _places(folder: Path, sites: Sequence[str]) -> dict[str, Path]:
+    """Where a folder holds each site's SAE."""
+    if not folder.exists():
+        raise FileNotFoundError(f"sae: there is no {folder}.")
+    if is_sae(folder):
+        if len(sites) != 1:
+            raise ValueError(
+                f"{folder} holds one SAE and there are {len(sites)} sites ({', '.join(sites)}): give a mapping of "
+                "site to path, or a folder with one folder a site."
+            )
+        return {sites[0]: folder}
+    places = release_sites(folder)
+    for site in sites:
+        # a release has a folder `embed` too, with the SAE one folder deeper
+        if is_sae(folder / site) or (site not in places and (folder / site).is_dir()):
+            places[site] = folder / site
+        elif site in places:
+            places[site] = release_folder(folder, site)
+    return places
 
 
 def gather_evidence(
@@ -102,8 +136,7 @@ def gather_evidence(
     attribute = None if sensitive_features is None else sensitive_features[rows]
     known, side, swapped = known[rows], None, None
     if pairs is not None:
-        counts = np.array([pairs.sides(text) for text in chosen])
-        side = np.sign(counts[:, 1] - counts[:, 0])
+        side = sides_of(chosen, pairs)
         if attribute is None:
             attribute, known = side, side != 0
         if swap:
@@ -117,6 +150,20 @@ def gather_evidence(
         sensitive_features=attribute,
         known=known,
     )
+
+
+def sides_of(texts: Sequence[str], pairs: WordPairs | None) -> NDArray[np.int64]:
+    """Whose words each text holds more of: -1 side 0, 1 side 1, 0 neither (or no pairs at all).
+
+    Examples
+    --------
+    >>> sides_of(["His ward.", "She said.", "A ward."], WordPairs.gender()).tolist()
+    [-1, 1, 0]
+    """
+    if pairs is None:
+        return np.zeros(len(texts), dtype=np.int64)
+    counts = np.array([pairs.sides(text) for text in texts]).reshape(-1, 2)
+    return np.sign(counts[:, 1] - counts[:, 0])
 
 
 def of_texts(

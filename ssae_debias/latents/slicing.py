@@ -29,7 +29,7 @@ def activation_mass(
     batches: Iterable[TokenBatch],
     saes: Mapping[str, SparseAutoencoder],
     *,
-    chunk_tokens: int = 4096,
+    chunk_tokens: int = 512,
 ) -> dict[str, NDArray[np.float64]]:
     """Sum of each latent's activations over tokens.
 
@@ -39,7 +39,7 @@ def activation_mass(
         From `read_tokens` or a store, with activations at the SAEs' sites.
     saes : mapping of str to SparseAutoencoder
         By site; each encodes on its own device.
-    chunk_tokens : int, default=4096
+    chunk_tokens : int, default=512
         Tokens encoded at once: bounds the (chunk_tokens, d_sae) intermediate.
 
     Returns

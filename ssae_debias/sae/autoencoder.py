@@ -8,6 +8,13 @@ Row j of ``W_dec`` is the direction that latent j writes, of norm 1, so that ``z
 activations' own unit. ``x − x̂`` is the *error term*: what the dictionary does not say. Since a latent's value
 depends on its own column of ``W_enc`` alone, a few latents can be read without computing the others
 (`SparseAutoencoder.encode_selected`).
+
+Some released dictionaries normalise each token first (`ssae_debias.sae.normalization`): with x ≈ s·u + m they
+code u and bring its reconstruction back,
+
+    z = s · code(u)                      x̂ = z W_dec + s·b_dec + m
+
+so that a code is in the activations' own unit here too, and setting a latent moves x̂ along its row all the same.
 """
 
 from __future__ import annotations
@@ -20,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ssae_debias.sae.config import SAEConfig
+from ssae_debias.sae.normalization import Normalization, normalize_tokens
 from ssae_debias.sae.sparsity import threshold_relu, topk
 
 
@@ -40,6 +48,9 @@ class SparseAutoencoder(nn.Module):
     top_k : int, optional
         Keep each token's `top_k` largest latents instead of those above a threshold: the form of released TopK
         dictionaries, which carry no thresholds.
+    normalization : {"none", "constant_norm", "layer_norm"}, default "none"
+        What is done to each token before encoding and undone in the reconstruction; only released dictionaries
+        have any (see `ssae_debias.sae.normalization`).
     metadata : dict, optional
         Where the activations came from (model, site, …); saved with the weights, JSON values only.
     random_state : int, default 0
@@ -77,6 +88,7 @@ class SparseAutoencoder(nn.Module):
         *,
         apply_b_dec_to_input: bool = True,
         top_k: int | None = None,
+        normalization: Normalization = "none",
         metadata: dict[str, Any] | None = None,
         random_state: int = 0,
     ) -> None:
@@ -86,6 +98,7 @@ class SparseAutoencoder(nn.Module):
         self.config = config
         self.apply_b_dec_to_input = apply_b_dec_to_input
         self.top_k = top_k
+        self.normalization = normalization
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.history_: list[dict[str, float]] = []
         generator = torch.Generator().manual_seed(random_state)
@@ -110,15 +123,15 @@ class SparseAutoencoder(nn.Module):
         return self.W_dec.dtype
 
     def pre_activations(self, x: Tensor) -> Tensor:
-        """``p`` of shape (n, d_sae) for activations of shape (n, d_in)."""
-        if self.apply_b_dec_to_input:
-            x = x - self.b_dec
-        return x @ self.W_enc + self.b_enc
+        """``p`` of shape (n, d_sae) for activations of shape (n, d_in), in the unit that the encoder works in."""
+        return self._encoder_input(x)[0] @ self.W_enc + self.b_enc
 
     def encode(self, x: Tensor) -> Tensor:
         """The code ``z`` of shape (n, d_sae) for activations of shape (n, d_in)."""
-        p = self.pre_activations(x)
-        return threshold_relu(p, self.threshold) if self.top_k is None else topk(p, self.top_k)
+        x, scale = self._encoder_input(x)
+        p = x @ self.W_enc + self.b_enc
+        z = threshold_relu(p, self.threshold) if self.top_k is None else topk(p, self.top_k)
+        return z if scale is None else z * scale
 
     def encode_selected(self, x: Tensor, latents: Tensor | np.ndarray | list[int]) -> Tensor:
         """The columns `latents` of `encode`, computed from those latents' weights alone.
@@ -152,18 +165,53 @@ class SparseAutoencoder(nn.Module):
         if self.top_k is not None:
             # which latents are a token's largest is known only once all are
             return self.encode(x)[:, chosen]
-        if self.apply_b_dec_to_input:
-            x = x - self.b_dec
+        x, scale = self._encoder_input(x)
         p = x @ self.W_enc.t()[chosen].t() + self.b_enc[chosen]
-        return threshold_relu(p, self.threshold[chosen])
+        z = threshold_relu(p, self.threshold[chosen])
+        return z if scale is None else z * scale
 
-    def decode(self, z: Tensor) -> Tensor:
-        """The reconstruction of shape (n, d_in) for codes of shape (n, d_sae)."""
-        return z @ self.W_dec + self.b_dec
+    def decode(self, z: Tensor, x: Tensor | None = None) -> Tensor:
+        """The reconstruction of shape (n, d_in) for codes of shape (n, d_sae).
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, d_sae)
+        x : Tensor of shape (n, d_in), optional
+            The activations coded; needed where the SAE normalises each token, whose scale and mean it takes up
+            again, and not looked at elsewhere.
+
+        Raises
+        ------
+        ValueError
+            The SAE normalises each token and `x` is not given.
+        """
+        return z @ self.W_dec + self.baseline(x)
+
+    def baseline(self, x: Tensor | None = None) -> Tensor:
+        """What is reconstructed where no latent is active: ``b_dec``, or of shape (n, d_in) for each token.
+
+        Parameters and errors are those of `decode`.
+        """
+        if self.normalization == "none":
+            return self.b_dec
+        if x is None:
+            raise ValueError(
+                f"this SAE normalises each token (normalization={self.normalization!r}): codes alone do not say "
+                "what it reconstructs. Give the activations too."
+            )
+        _, scale, shift = normalize_tokens(x, self.normalization)
+        return self.b_dec * scale + shift
 
     def forward(self, x: Tensor) -> Tensor:
-        """``decode(encode(x))``."""
-        return self.decode(self.encode(x))
+        """The reconstruction of activations of shape (n, d_in)."""
+        return self.decode(self.encode(x), x)
+
+    def _encoder_input(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What ``W_enc`` is applied to, and each token's scale where there is one."""
+        scale = None
+        if self.normalization != "none":
+            x, scale, _ = normalize_tokens(x, self.normalization)
+        return (x - self.b_dec if self.apply_b_dec_to_input else x), scale
 
     @torch.no_grad()
     def normalize_decoder_(self) -> SparseAutoencoder:
@@ -182,7 +230,8 @@ class SparseAutoencoder(nn.Module):
     def rescale_(self, factor: float) -> SparseAutoencoder:
         """Make the SAE act on activations `factor` times as large: ``sae'(factor · x) = factor · sae(x)``.
 
-        All parts are homogeneous, so only the biases and thresholds change; directions and their norms stay.
+        All parts are homogeneous, so only the biases and thresholds change; directions and their norms stay. An
+        SAE that normalises each token acts alike at every scale already and is returned as it is.
 
         Examples
         --------
@@ -192,8 +241,9 @@ class SparseAutoencoder(nn.Module):
         >>> torch.allclose(sae.rescale_(10.0)(10 * x), 10 * before, atol=1e-5)
         True
         """
-        for part in (self.b_enc, self.b_dec, self.threshold):
-            part.mul_(factor)
+        if self.normalization == "none":
+            for part in (self.b_enc, self.b_dec, self.threshold):
+                part.mul_(factor)
         return self
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
@@ -203,13 +253,15 @@ class SparseAutoencoder(nn.Module):
         save_sae(self, path)
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str]) -> SparseAutoencoder:
-        """Read a SAELens-format directory; see `ssae_debias.sae.formats.load_sae`."""
+    def from_pretrained(cls, path: str | os.PathLike[str], **options: Any) -> SparseAutoencoder:
+        """Read an SAE in any of the released formats; see `ssae_debias.sae.formats.load_sae`."""
         from ssae_debias.sae.formats import load_sae
 
-        return load_sae(path)
+        return load_sae(path, **options)
 
     def extra_repr(self) -> str:
         """What `print` shows."""
         form = f"top_k={self.top_k}" if self.top_k is not None else "threshold"
+        if self.normalization != "none":
+            form += f", normalization={self.normalization!r}"
         return f"d_in={self.d_in}, d_sae={self.d_sae}, architecture={self.config.architecture!r}, {form}"

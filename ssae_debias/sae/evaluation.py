@@ -95,8 +95,9 @@ def reconstruction_metrics(
     active, errors, cosines, ratios = 0, [], [], []
     shift = None
     for batch in source.batches(batch_size, shuffle=False):
-        z = sae.encode(batch.to(sae.device, sae.dtype))
-        reconstruction = sae.decode(z).cpu().double()
+        given = batch.to(sae.device, sae.dtype)
+        z = sae.encode(given)
+        reconstruction = sae.decode(z, given).cpu().double()
         original = batch.cpu().double()
         residual = original - reconstruction
         # sums about the first row: differences of large squares would cost digits

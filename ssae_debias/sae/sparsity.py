@@ -38,7 +38,8 @@ def threshold_relu(p: Tensor, threshold: Tensor) -> Tensor:
     >>> threshold_relu(torch.tensor([[-1.0, 0.5, 2.0]]), torch.tensor([0.0, 1.0, 1.0])).tolist()
     [[0.0, 0.0, 2.0]]
     """
-    return torch.relu(p) * (p > threshold)
+    active = p > threshold
+    return torch.relu(p).mul_(active) if not torch.is_grad_enabled() else torch.relu(p) * active
 
 
 def topk(p: Tensor, k: int) -> Tensor:

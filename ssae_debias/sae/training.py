@@ -173,6 +173,11 @@ def _start(
         raise ValueError(
             f"init is {init.d_in} × {init.d_sae} (d_in × d_sae), the request is {d_in} × {config.d_sae}."
         )
+    if init.normalization != "none":
+        raise ValueError(
+            f"init normalises each token (normalization={init.normalization!r}); training does not, so such an SAE "
+            "can be used as it is but not fine-tuned."
+        )
     sae = SparseAutoencoder(
         d_in, config, apply_b_dec_to_input=init.apply_b_dec_to_input, metadata=copy.deepcopy(init.metadata)
     )

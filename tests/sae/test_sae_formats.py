@@ -56,8 +56,20 @@ def test_a_reader_that_knows_only_the_published_format_reconstructs_the_same(
 
 def published(cfg: dict[str, Any], w: dict[str, np.ndarray], x: np.ndarray, scale: float = 1.0) -> np.ndarray:
     """SAELens' reconstruction in numpy, after its documentation."""
+    if cfg["normalize_activations"] == "constant_norm_rescale":
+        factor = np.sqrt(x.shape[1]) / np.linalg.norm(x, axis=1, keepdims=True)
+        return published(cfg | {"normalize_activations": "none"}, w, x * factor) / factor
+    if cfg["normalize_activations"] == "layer_norm":
+        mean, std = x.mean(1, keepdims=True), x.std(1, ddof=1, keepdims=True)
+        inside = published(cfg | {"normalize_activations": "none"}, w, (x - mean) / (std + 1e-5))
+        return inside * std + mean
     x = x * scale
-    p = (x - w["b_dec"] if cfg["apply_b_dec_to_input"] else x) @ w["W_enc"] + w["b_enc"]
+    seen = x - w["b_dec"] if cfg["apply_b_dec_to_input"] else x
+    if cfg["architecture"] == "gated":
+        active = seen @ w["W_enc"] + w["b_gate"] > 0
+        magnitude = np.maximum(seen @ (w["W_enc"] * np.exp(w["r_mag"])) + w["b_mag"], 0)
+        return (active * magnitude @ w["W_dec"] + w["b_dec"]) / scale
+    p = seen @ w["W_enc"] + w["b_enc"]
     norms = np.linalg.norm(w["W_dec"], axis=1) if cfg.get("rescale_acts_by_decoder_norm") else 1.0
     if cfg["architecture"] == "standard":
         z = np.maximum(p, 0)
@@ -78,6 +90,9 @@ def foreign(folder: Path, **fields: Any) -> tuple[dict[str, Any], dict[str, np.n
     shapes = {"W_enc": (D_IN, D_SAE), "W_dec": (D_SAE, D_IN), "b_enc": (D_SAE,), "b_dec": (D_IN,)}
     if fields["architecture"] == "jumprelu":
         shapes["threshold"] = (D_SAE,)
+    if fields["architecture"] == "gated":
+        del shapes["b_enc"]
+        shapes |= dict.fromkeys(("b_gate", "b_mag", "r_mag"), (D_SAE,))
     weights = {name: torch.rand(shape, generator=generator) - 0.3 for name, shape in shapes.items()}
     if "threshold" in weights:
         weights["threshold"] = weights["threshold"].abs()
@@ -104,6 +119,12 @@ X = torch.randn(30, D_IN, generator=torch.Generator().manual_seed(2))
         {"architecture": "jumprelu", "apply_b_dec_to_input": False},
         {"architecture": "topk", "k": 4, "rescale_acts_by_decoder_norm": False},
         {"architecture": "topk", "k": 4, "rescale_acts_by_decoder_norm": True},
+        {"architecture": "gated"},
+        {"architecture": "gated", "apply_b_dec_to_input": False},
+        {"architecture": "jumprelu", "normalize_activations": "constant_norm_rescale"},
+        {"architecture": "standard", "normalize_activations": "layer_norm"},
+        {"architecture": "gated", "normalize_activations": "layer_norm"},
+        {"architecture": "topk", "k": 4, "normalize_activations": "constant_norm_rescale"},
     ],
 )
 def test_foreign_dictionaries_reconstruct_as_published(tmp_path: Path, fields: dict[str, Any]) -> None:
@@ -113,6 +134,8 @@ def test_foreign_dictionaries_reconstruct_as_published(tmp_path: Path, fields: d
         sae(X).detach().numpy(), published(cfg, weights, X.double().numpy()), atol=1e-5
     )
     assert sae.metadata["model_name"] == "pythia"
+    assert sae.metadata["format"] == f"SAELens {fields['architecture']}"
+    assert 0 < float((sae.encode(X) > 0).float().mean()) < 1
     torch.testing.assert_close(sae.encode_selected(X, [3, 0]), sae.encode(X)[:, [3, 0]])
     # and what was read can be saved and read again
     save_sae(sae, tmp_path / "again")
@@ -147,16 +170,76 @@ def test_the_flat_layout_before_version_six_is_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         sae(X).detach().numpy(), published(cfg, weights, X.double().numpy()), atol=1e-5
     )
-    assert sae.metadata == {"model_name": "gpt2", "hook_name": "blocks.0.hook_mlp_out"}
+    assert sae.metadata == {
+        "model_name": "gpt2", "hook_name": "blocks.0.hook_mlp_out", "format": "SAELens topk",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"architecture": "gated"}, "architecture is 'gated'"),
+        ({"hook_point": "blocks.0.attn.hook_z"}, "reshape_activations is 'hook_z'"),
+        ({"activation_fn": "tanh-relu"}, "activation_fn is 'tanh-relu'"),
+        ({"activation_fn_str": "topk", "activation_fn_kwargs": None}, "k is None"),
+    ],
+)
+def test_what_the_flat_layout_implies_is_refused_too(
+    tmp_path: Path, fields: dict[str, Any], named: str
+) -> None:
+    foreign(tmp_path / "sae", architecture="standard")
+    flat = {"d_in": D_IN, "d_sae": D_SAE, "architecture": "standard"} | fields
+    (tmp_path / "sae" / "cfg.json").write_text(json.dumps(flat))
+    with pytest.raises(ValueError, match=named):
+        load_sae(tmp_path / "sae")
+
+
+def test_a_mean_norm_without_use_is_refused(tmp_path: Path) -> None:
+    foreign(tmp_path / "sae", architecture="standard")
+    with pytest.raises(ValueError, match="no mean_norm to scale by"):
+        load_sae(tmp_path / "sae", mean_norm=3.0)
+
+
+def test_factors_of_one_that_some_versions_wrote_are_dropped_and_others_refused(tmp_path: Path) -> None:
+    cfg, weights = foreign(tmp_path / "sae", architecture="standard")
+    file = tmp_path / "sae" / "sae_weights.safetensors"
+    save_file(load_file(file) | {"scaling_factor": torch.ones(D_SAE)}, file)
+    np.testing.assert_allclose(
+        load_sae(tmp_path / "sae")(X).detach().numpy(), published(cfg, weights, X.double().numpy()), atol=1e-5
+    )
+    save_file(load_file(file) | {"scaling_factor": torch.full((D_SAE,), 1.1)}, file)
+    with pytest.raises(ValueError, match="scaling_factor"):
+        load_sae(tmp_path / "sae")
+
+
+def test_half_precision_is_widened_before_anything_is_folded(tmp_path: Path) -> None:
+    fields = {"architecture": "jumprelu", "normalize_activations": "expected_average_only_in"}
+    cfg, _ = foreign(tmp_path / "sae", **fields)
+    file = tmp_path / "sae" / "sae_weights.safetensors"
+    half = {name: part.bfloat16() for name, part in load_file(file).items()}
+    save_file(half, file)
+    sae = load_sae(tmp_path / "sae", mean_norm=7.0)
+    weights = {name: part.double().numpy() for name, part in half.items()}
+    assert sae.dtype == torch.float32
+    expected = published(cfg, weights, X.double().numpy(), D_IN**0.5 / 7.0)
+    np.testing.assert_allclose(sae(X).detach().numpy(), expected, atol=1e-5)
+
+
+def test_ours_comes_back_in_the_precision_that_it_had(tmp_path: Path) -> None:
+    sae = trained("batchtopk")[0].bfloat16()
+    sae.save_pretrained(tmp_path / "sae")
+    loaded = load_sae(tmp_path / "sae")
+    assert loaded.dtype == torch.bfloat16
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), sae.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"architecture": "transcoder"}, "architecture is 'transcoder'"),
+        ({"architecture": "standard", "normalize_activations": "l2"}, "normalize_activations is 'l2'"),
         (
-            {"architecture": "standard", "normalize_activations": "layer_norm"},
-            "normalize_activations is 'layer_norm'",
+            {"architecture": "standard", "finetuning_scaling_factor": True},
+            "finetuning_scaling_factor is True",
         ),
         ({"architecture": "standard", "reshape_activations": "hook_z"}, "reshape_activations is 'hook_z'"),
         ({"architecture": "topk", "k": 0}, "k is 0"),
