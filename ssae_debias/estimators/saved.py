@@ -1,6 +1,6 @@
 """Fitted debiasers on disk: parameters as JSON, weights as safetensors, a manifest with every file's sha256.
 
-    manifest.json   debiaser.json   flagged.parquet   saes/0/ …   edits/
+    manifest.json   debiaser.json   flagged.parquet   saes/0/ …   edits/   residue/
 
 The language model itself is not copied: it is named, and its weights' fingerprint is compared when loading, so
 that edits are never put into another model than the one they were made for.
@@ -52,6 +52,7 @@ def save_debiaser(debiaser: SSAEDebiaser, path: str | os.PathLike[str]) -> None:
         for number, site in enumerate(debiaser.sites_):
             debiaser.saes_[site].save_pretrained(folder / "saes" / str(number))
         save_edits(folder / "edits", debiaser.edits_)
+        save_edits(folder / "residue", debiaser.residue_)
         write_json(
             folder / "debiaser.json",
             {
@@ -136,6 +137,7 @@ def load_debiaser(
     debiaser.flagged_ = pd.read_parquet(folder / "flagged.parquet")
     debiaser.flagged_["top_tokens"] = [list(tokens) for tokens in debiaser.flagged_["top_tokens"]]
     debiaser.subdomain_ = None
+    debiaser.residue_ = load_edits(folder / "residue")
     debiaser.edits_ = load_edits(folder / "edits")
     return debiaser
 

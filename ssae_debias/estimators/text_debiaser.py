@@ -1,6 +1,6 @@
 """`SSAEDebiaser`: the whole method on texts, from a model and a description of the attribute to an edited model.
 
-    texts → subdomain → activations → SAE at each site → evidence → flagged latents → edits
+    texts → subdomain → activations → SAE at each site → evidence → flagged latents → edits → residue
 
 Every arrow is a function of the folder of that name; this class only holds the settings and the order.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
@@ -25,7 +27,6 @@ from ssae_debias.activations import (
     ActivationStore,
     TextModel,
     load_model,
-    read_pooled,
     resolve_sites,
     site_widths,
 )
@@ -38,7 +39,7 @@ from ssae_debias.data import (
     check_texts,
     warn_if_determined,
 )
-from ssae_debias.edit import edit_flagged, spliced
+from ssae_debias.edit import Edit, compose, edit_flagged, spliced
 from ssae_debias.estimators.effect import EffectReport, measure_effect
 from ssae_debias.estimators.fitting import (
     debias_sites,
@@ -46,7 +47,10 @@ from ssae_debias.estimators.fitting import (
     given_saes,
     mean_activation,
     of_texts,
+    sides_of,
 )
+from ssae_debias.estimators.pooled_cache import pooled_under_edits
+from ssae_debias.estimators.residue import erasure, realignment
 from ssae_debias.latents import FlagRule, describe_latents, overrule
 from ssae_debias.retrieval import Retrieved, retrieve_subdomain
 from ssae_debias.sae import SAEConfig, SparseAutoencoder, train_sae
@@ -96,6 +100,13 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         See `FlagRule`.
     edit : {"zero", "mean", "clamp", "project"}, default="zero"
         What is done with flagged latents; see `edit_latents`.
+    realign : bool, default=True
+        After the latents' edits, map the activations at `output_site` back towards the unedited ones, so that a
+        classifier trained on those still reads them; see `ssae_debias.estimators.residue`.
+    erase : bool, default=True
+        Then erase, within the classes of y, what still tells the attribute apart (LEACE given y): where
+        `sensitive_features` are not given, what tells texts with one side's words from texts with the other's.
+        Without y nothing is erased: across classes the task would go too.
     missing : {"error", "drop", "keep"}, default="error"
         What `fit` does with missing values of `sensitive_features`: refuse them, leave their texts out of the
         association, or take them as a value of their own.
@@ -131,8 +142,11 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Strongest tokens and texts of the flagged latents.
     centers_ : dict of str to ndarray
         Mean activation of each site.
+    residue_ : dict of str to Edit
+        `realignment` and `erasure`, as far as they were asked for and could be learned.
     edits_ : dict of str to Edit
-        What is done at each site; sites without a flagged latent are not in it.
+        What is done at each site: the flagged latents' edit, and at `output_site` the residue's after it. Sites
+        at which nothing is done are not in it.
 
     Examples
     --------
@@ -166,6 +180,8 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         max_latents: int | None = None,
         protect: float | None = None,
         edit: Literal["zero", "mean", "clamp", "project"] = "zero",
+        realign: bool = True,
+        erase: bool = True,
         missing: Literal["error", "drop", "keep"] = "error",
         output_site: str | None = None,
         pool: Pool = "mean",
@@ -198,6 +214,8 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.max_latents = max_latents
         self.protect = protect
         self.edit = edit
+        self.realign = realign
+        self.erase = erase
         self.missing = missing
         self.output_site = output_site
         self.pool = pool
@@ -272,7 +290,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             self.flagged_ = rule.decide(evidence)
             self.centers_ = {site: mean_activation(store, site) for site in self.sites_}
             self._describe(store, rows)
-        self.edits_ = edit_flagged(self.flagged_, self.saes_, self.edit, self.centers_)
+        self._fit_residue(given, label, attribute, known)
         site = resolve_sites(self.model_, self.output_site_)
         self._n_features_out = site_widths(self.model_, site)[self.output_site_]
         return self
@@ -289,12 +307,12 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ndarray of float32, shape (n_texts, d_model)
         """
         check_is_fitted(self)
-        return self._edited(texts)
+        return self._pooled(check_texts(texts), self.edits_)
 
     def transform_unedited(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """What `transform` would return if nothing were edited: the baseline of every comparison."""
         check_is_fitted(self)
-        return self._pooled(self.model_, texts)
+        return self._pooled(check_texts(texts), {})
 
     @contextmanager
     def edited_model(self) -> Iterator[Any]:
@@ -310,14 +328,47 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         'BertModel'
         """
         check_is_fitted(self)
-        with spliced(self.model_, self.edits_):
-            yield self.model_.module
+        self._refuse_inside_edit()
+        self._inside_edit = True
+        try:
+            with spliced(self.model_, self.edits_):
+                yield self.model_.module
+        finally:
+            self._inside_edit = False
 
-    def set_decisions(self, decisions: Mapping[tuple[str, int], str] | pd.DataFrame) -> Self:
-        """Overrule the rule by a person's decisions: (site, latent) → "ablate" or "keep"."""
+    def set_decisions(
+        self,
+        decisions: Mapping[tuple[str, int], str] | pd.DataFrame,
+        texts: Sequence[str] | None = None,
+        y: ArrayLike | None = None,
+        *,
+        sensitive_features: ArrayLike | None = None,
+    ) -> Self:
+        """Overrule the rule by a person's decisions.
+
+        Parameters
+        ----------
+        decisions : mapping of (site, latent) to {"ablate", "keep"}, or DataFrame with those three columns
+        texts, y, sensitive_features
+            As for `fit`, best the same: realignment and erasure are learned again on them, since they depend on
+            the latents' edits. Without texts those of before stay, with a warning.
+        """
         check_is_fitted(self)
+        self._refuse_inside_edit()
         self.flagged_ = overrule(self.flagged_, decisions)
-        self.edits_ = edit_flagged(self.flagged_, self.saes_, self.edit, self.centers_)
+        if texts is not None:
+            check_aligned(texts=texts, y=y, sensitive_features=sensitive_features)
+            given = check_texts(texts)
+            label = None if y is None else check_labels(y, len(given))
+            self._fit_residue(given, label, *self._attribute(sensitive_features, label, len(given)))
+            return self
+        if self.residue_:
+            warnings.warn(
+                f"{' and '.join(self.residue_)} stay as they were learned for the latents of before. To learn them "
+                "again: set_decisions(decisions, texts, y), with the texts and labels given to fit.",
+                stacklevel=2,
+            )
+        self._compose_edits()
         return self
 
     def report(
@@ -349,7 +400,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_aligned(texts=texts, y=y, sensitive_features=sensitive_features)
         return measure_effect(
             self.transform_unedited(texts),
-            self._edited(texts),
+            self.transform(texts),
             check_labels(y),
             check_sensitive(sensitive_features)[0],
             n_splits=n_splits,
@@ -501,17 +552,64 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             for key in zip(self.flagged_["site"], self.flagged_["latent"], strict=True)
         ]
 
-    def _edited(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        with spliced(self.model_, self.edits_):
-            return self._pooled(self.model_, texts)
+    def latent_edits(self) -> dict[str, Edit]:
+        """The flagged latents' edits alone, by site: what `edits_` is before the residue's."""
+        check_is_fitted(self, "flagged_")
+        return edit_flagged(self.flagged_, self.saes_, self.edit, self.centers_)
 
-    def _pooled(self, model: TextModel, texts: Sequence[str]) -> NDArray[np.float32]:
-        return read_pooled(
-            model,
-            check_texts(texts),
-            self.output_site_,
+    def _fit_residue(
+        self,
+        texts: list[str],
+        y: NDArray[Any] | None,
+        attribute: NDArray[Any] | None,
+        known: NDArray[np.bool_],
+    ) -> None:
+        """Learn realignment and erasure from the pooled activations under the latents' edits."""
+        self.residue_: dict[str, Edit] = {}
+        edits = self.latent_edits()
+        erase = self.erase and y is not None
+        if (self.realign and edits) or erase:
+            pooled = self._pooled(texts, edits, keep=True)
+            if self.realign and edits:
+                affine = realignment(pooled, self._pooled(texts, {}, keep=True))
+                pooled = affine(torch.from_numpy(pooled)).numpy()
+                self.residue_["realignment"] = affine
+            if erase and y is not None:
+                if attribute is None:
+                    attribute = sides_of(texts, self.pairs_)
+                    known = attribute != 0
+                projection = erasure(pooled, y, attribute, known)
+                if projection is not None:
+                    self.residue_["erasure"] = projection
+        self._compose_edits()
+
+    def _compose_edits(self) -> None:
+        edits: dict[str, Edit] = self.latent_edits()
+        if not edits:  # nothing was moved, so there is nothing to move back
+            self.residue_.pop("realignment", None)
+        at_output = compose(edits.get(self.output_site_), *self.residue_.values())
+        self.edits_ = edits if at_output is None else {**edits, self.output_site_: at_output}
+
+    def _refuse_inside_edit(self) -> None:
+        if getattr(self, "_inside_edit", False):
+            raise RuntimeError(
+                "The model is being edited already, by this debiaser's own edited_model(): here it would be edited "
+                "twice, or read as unedited while it is not. Leave the with block first; inside it, call the model "
+                "itself."
+            )
+
+    def _pooled(
+        self, texts: Sequence[str], edits: Mapping[str, Edit], *, keep: bool = False
+    ) -> NDArray[np.float32]:
+        self._refuse_inside_edit()
+        return pooled_under_edits(
+            self.model_,
+            texts,
+            edits,
+            site=self.output_site_,
             pool=self.pool,
             include_special=self.include_special,
             max_length=self.max_length,
+            home=Path(self.cache_dir) if keep and self.cache_dir is not None else None,
             verbose=self.verbose,
-        )[self.output_site_]
+        )

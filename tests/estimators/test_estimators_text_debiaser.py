@@ -98,6 +98,21 @@ def test_the_live_model_is_edited_only_inside_the_block(fitted: SSAEDebiaser) ->
 
 
 @pytest.mark.slow
+def test_inside_the_block_nothing_is_edited_twice_or_passed_off_as_unedited(fitted: SSAEDebiaser) -> None:
+    text = ["She is a nurse at the county hospital."]
+    before = fitted.transform(text)
+    with fitted.edited_model():
+        for read in (fitted.transform, fitted.transform_unedited):
+            with pytest.raises(RuntimeError, match="edited already"):
+                read(text)
+        with pytest.raises(RuntimeError, match="edited already"), fitted.edited_model():
+            pass
+    with pytest.raises(KeyError), fitted.edited_model():
+        raise KeyError("a user's own error")
+    np.testing.assert_array_equal(fitted.transform(text), before)
+
+
+@pytest.mark.slow
 def test_saved_and_loaded_it_transforms_the_same(fitted: SSAEDebiaser, task: Task, tmp_path: Path) -> None:
     texts = list(task.texts[:12])
     fitted.save(tmp_path / "debiaser")
@@ -109,8 +124,11 @@ def test_saved_and_loaded_it_transforms_the_same(fitted: SSAEDebiaser, task: Tas
     assert loaded.pairs_ == fitted.pairs_
     assert loaded.pairs_.swap("Ms. King met her brother.") == fitted.pairs_.swap("Ms. King met her brother.")
     assert loaded.get_params()["attribute"] == "gender"
-    loaded.set_decisions(fitted.flagged_.assign(decision="keep"))
-    np.testing.assert_array_equal(loaded.transform(texts), fitted.transform_unedited(texts))
+    with pytest.warns(UserWarning, match="stay as they were learned"):
+        loaded.set_decisions(fitted.flagged_.assign(decision="keep"))
+    assert list(loaded.residue_) == ["erasure"]
+    erased = loaded.residue_["erasure"](torch.from_numpy(fitted.transform_unedited(texts))).numpy()
+    np.testing.assert_allclose(loaded.transform(texts), erased, atol=1e-5)
 
     settings = tmp_path / "debiaser" / "debiaser.json"
     settings.write_text(settings.read_text().replace("gender", "g3nder").replace("embed", "emb3d"))
@@ -192,7 +210,8 @@ def test_a_decoder_works_the_same(stories_path: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     edited = debiaser.fit_transform(texts)
     assert edited.shape == (30, 64)
-    assert set(debiaser.edits_) <= {"embed", "attn.1", "mlp.1", "resid.2"}
+    assert set(debiaser.latent_edits()) <= {"embed", "attn.1", "mlp.1", "resid.2"}
+    assert set(debiaser.edits_) <= {*debiaser.latent_edits(), debiaser.output_site_}
     assert len(debiaser.edits_) >= 2
     gap = np.linalg.norm(debiaser.transform_unedited(["She ran."]) - debiaser.transform_unedited(["He ran."]))
     assert np.linalg.norm(debiaser.transform(["She ran."]) - debiaser.transform(["He ran."])) < 0.8 * gap
