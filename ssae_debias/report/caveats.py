@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from ssae_debias.report.content import MethodRow, ReportContent
-from ssae_debias.report.methods import best, describe
+from ssae_debias.report.methods import describe, subject
 from ssae_debias.report.wording import NARROW_SPACE, counted, percent, points
 
 # Below this many texts a group's 95 % interval is wider than ± 5 points at an accuracy of one half.
@@ -27,14 +27,15 @@ def caveats(content: ReportContent) -> tuple[str, ...]:
     >>> caveats(example_content())[0].replace("\u202f", " ")
     'The smallest group, nurse/M, has 99 texts: its accuracy is known to about ± 8.1 points.'
     """
-    ours = best(content.rows, "ours") or content.rows[0]
+    ours = subject(content.rows) or content.rows[0]
     said = _small_group(ours)
     if len(set(content.seeds)) == 1:
         said.append("One seed was run: how the result varies from seed to seed is not known.")
     said += _leak(ours, content.chance)
-    if sum(describe(row.method).role == "ours" for row in content.rows) > 1:
+    alike = [row for row in content.rows if row.needs_group_labels == ours.needs_group_labels]
+    if sum(describe(row.method).role == "ours" for row in alike) > 1:
         said.append(
-            f"The figures on top are those of the best SSAE variant, {describe(ours.method).label}, "
+            f"The figures on top are those of our best variant, {describe(ours.method).label}, "
             "picked on the data on which they are reported."
         )
     return tuple(said)

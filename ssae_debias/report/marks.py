@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROW = 0.34  # inches a row
-LONGEST_NAME = 28  # characters: a longer name would leave the marks no room on a phone
+MANY, CLOSER = 16, 0.78  # more rows than this stand closer, so that a full table still fits a tall screen
+LONGEST_NAME = 30  # characters: a longer name would leave the marks no room on a phone
 
 
 def row_figure(n: int, width: float, *, row: float = ROW) -> tuple[Figure, Axes]:
-    """A figure of `n` rows, the first on top, without frame; `row` is the height of one in inches."""
+    """A figure of `n` rows, the first on top, without frame; `row` is the height of one of a few in inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, row * n + 0.95), layout="constrained")
+    height = row * n * (CLOSER if n > MANY else 1)
+    figure = Figure(figsize=(width, height + 0.95), layout="constrained")
     axes = figure.subplots()
     axes.set_ylim(n - 0.4, -0.6)
     axes.grid(axis="x")

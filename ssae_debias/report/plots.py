@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ssae_debias.report.content import Estimate, MethodRow, SiteTraining
 from ssae_debias.report.marks import bar, dot, legend, mark, name_rows, percent_axis, row_figure, value
-from ssae_debias.report.methods import best, by_worst_group, describe
+from ssae_debias.report.methods import best, by_worst_group, describe, edit_name
 from ssae_debias.report.svg import PALETTE, page_style, to_svg
 from ssae_debias.report.wording import percent
 
@@ -42,7 +42,8 @@ def worst_group_plot(rows: Sequence[MethodRow], *, width: float = WIDTH) -> str:
     Parameters
     ----------
     rows : sequence of MethodRow
-        Methods to draw. The ceiling is a diamond; a dotted line marks where the original model stands.
+        Methods to draw. Rows of the published tables are squares, the ceiling is a diamond; a dotted line marks
+        where the original model stands.
     width : float, default=8.4
         Inches; heights follow from the number of rows.
 
@@ -71,7 +72,8 @@ def worst_group_plot(rows: Sequence[MethodRow], *, width: float = WIDTH) -> str:
             value(axes, y, row.worst_group_accuracy.mean, strong=_is_ours(row))
         name_rows(axes, [describe(row.method).label for row in ranked], [_is_ours(row) for row in ranked])
         percent_axis(axes, "Accuracy in the worst group")
-        legend(figure, _label_handles(ranked))
+        handles = _label_handles(ranked)
+        legend(figure, handles, columns=2 if width < WIDTH and len(handles) > 3 else None)
         said = ", ".join(f"{describe(r.method).label} {percent(r.worst_group_accuracy.mean)}" for r in ranked)
         return to_svg(figure, f"Worst-group accuracy by method, best first: {said}.")
 
@@ -126,7 +128,8 @@ def leakage_plot(rows: Sequence[MethodRow], *, chance: float = 0.5, width: float
     Parameters
     ----------
     rows : sequence of MethodRow
-        Rows without a measured leakage are left out; the order is kept.
+        Rows without a measured leakage are left out, and of rows that differ in the classifier alone (kept,
+        retrained) one is drawn, for they share their activations. The order is kept.
     chance : float, default=0.5
         Balanced accuracy of guessing. A bar to the left of it is a probe worse than guessing: chance, too.
     width : float, default=8.4
@@ -143,7 +146,7 @@ def leakage_plot(rows: Sequence[MethodRow], *, chance: float = 0.5, width: float
     >>> "MLP probe" in leakage_plot(example_content().rows)
     True
     """
-    shown = [row for row in rows if _probes(row)]
+    shown = _one_for_each_edit([row for row in rows if _probes(row)])
     if not shown:
         raise ValueError("no row has a leakage to draw; leave the plot out.")
     said = []
@@ -257,13 +260,25 @@ def _label_handles(rows: Sequence[MethodRow]) -> list[Any]:
     kinds = {
         "no group labels": (PALETTE["muted"], "o"),
         "group labels": (PALETTE["paper"], "o"),
+        "published": (PALETTE["muted"], "s"),
         "ceiling": (PALETTE["paper"], "D"),
     }
     used = {
-        "ceiling" if _shape(row) == "D" else "group labels" if row.needs_group_labels else "no group labels"
-        for row in rows
+        "group labels" if row.needs_group_labels else "no group labels" for row in rows if _shape(row) != "D"
     }
+    used |= {"published" for row in rows if _shape(row) == "s"}
+    used |= {"ceiling" for row in rows if _shape(row) == "D"}
     return [dot(PALETTE["muted"], name, shape, face) for name, (face, shape) in kinds.items() if name in used]
+
+
+def _one_for_each_edit(rows: Sequence[MethodRow]) -> list[MethodRow]:
+    """Rows without those that differ from another in the classifier alone: they share its activations."""
+    shortest: dict[tuple[str, str], MethodRow] = {}
+    for row in rows:
+        key = (edit_name(row.method), repr(row.leakage))
+        if key not in shortest or len(row.method) < len(shortest[key].method):
+            shortest[key] = row
+    return [row for row in rows if any(row is kept for kept in shortest.values())]
 
 
 def _probes(row: MethodRow) -> dict[str, Estimate]:
@@ -284,4 +299,4 @@ def _face(row: MethodRow, colour: str) -> str:
 
 
 def _shape(row: MethodRow) -> str:
-    return "D" if describe(row.method).role == "ceiling" else "o"
+    return {"ceiling": "D", "published": "s"}.get(describe(row.method).role, "o")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssae_debias.report.content import Estimate, MethodRow
-from ssae_debias.report.methods import best, by_worst_group, describe
+from ssae_debias.report.methods import COMPETITORS, best, by_worst_group, describe, subject
 from ssae_debias.report.wording import counted, interval, percent, points
 
 Tone = Literal["gain", "open", "loss", "none"]
@@ -38,6 +38,8 @@ class Verdict:
 def judge(rows: Sequence[MethodRow]) -> Verdict:
     """Weigh our best row against where it started and against every other method.
 
+    Ours is the best row of the debiaser that needs no group labels; one that was given them is told beside it.
+
     Parameters
     ----------
     rows : sequence of MethodRow
@@ -55,11 +57,11 @@ def judge(rows: Sequence[MethodRow]) -> Verdict:
     >>> rivalry
     'Word deletion, which needs no group labels, does at least as well.'
     """
-    before, after = best(rows, "start"), best(rows, "ours")
+    before, after = best(rows, "start"), subject(rows)
     groups = before.groups if before else {}
     group = min(groups, key=lambda name: groups[name]["accuracy"].mean, default=None)
     if after is None:
-        headline = f"Nothing to judge: none of the {counted(len(rows), 'row')} is an SSAE's."
+        headline = f"Nothing to judge: none of the {counted(len(rows), 'row')} is of SSAE-debias."
         return Verdict("none", headline, before=before, group=group)
     comparison = _comparison(rows, after)
     if before is None:
@@ -88,12 +90,12 @@ def _change(before: Estimate, after: Estimate) -> tuple[Tone, str]:
 def _rivalry(rows: Sequence[MethodRow], ours: MethodRow) -> str:
     """How the headline goes on: with the strongest rival that stands against ours, or with none."""
     level = ours.worst_group_accuracy
-    others = by_worst_group([row for row in rows if describe(row.method).role in ("rival", "control")])
+    others = by_worst_group([row for row in rows if describe(row.method).role in (*COMPETITORS, "control")])
     better = [row for row in others if row.worst_group_accuracy.mean > level.mean]
     if not better:
         start = best(rows, "start")
         gained = start is not None and level.mean > start.worst_group_accuracy.mean
-        beaten = gained and any(describe(row.method).role == "rival" for row in others)
+        beaten = gained and any(describe(row.method).role in COMPETITORS for row in others)
         return ", and no other method compared reaches more" if beaten else ""
     # Among better methods one that asks for no labels weighs more: it answers the same question.
     label_free = [row for row in better if not row.needs_group_labels]
@@ -107,20 +109,33 @@ def _rivalry(rows: Sequence[MethodRow], ours: MethodRow) -> str:
 
 def _comparison(rows: Sequence[MethodRow], ours: MethodRow) -> tuple[str, ...]:
     level = ours.worst_group_accuracy
-    said = []
-    for circumstance, label_free in (("Without group labels", True), ("With group labels", False)):
-        rival = best(rows, "rival", label_free=label_free)
-        if rival:
-            estimate = rival.worst_group_accuracy
-            said.append(
-                f"{circumstance} the best other method is {describe(rival.method).label}: "
-                f"{percent(estimate.mean)} ({interval(estimate)}), {_against(estimate, level)}."
-            )
+    free, labelled = (best(rows, *COMPETITORS, label_free=label_free) for label_free in (True, False))
+    published, given_labels = best(rows, "published"), best(rows, "ours", label_free=False)
+    named = {
+        "Without group labels the best other method": free,
+        "With group labels the best other method": labelled,
+        "The best published row": None if published in (free, labelled) else published,
+    }
+    said = [
+        f"{circumstance} is {describe(row.method).label}: {percent(row.worst_group_accuracy.mean)} "
+        f"({interval(row.worst_group_accuracy)}), {_against(row.worst_group_accuracy, level)}."
+        for circumstance, row in named.items()
+        if row
+    ]
+    if given_labels and given_labels is not ours:
+        estimate = given_labels.worst_group_accuracy
+        said.append(
+            f"{describe(given_labels.method).label}, which was given group labels, reaches "
+            f"{percent(estimate.mean)} ({interval(estimate)}), {_against(estimate, level, than='ours without')}."
+        )
     control = best(rows, "control")
     if control:
         reached = f"Ablating as many random latents gives {percent(control.worst_group_accuracy.mean)}"
-        apart = control.worst_group_accuracy.mean < level.mean and not control.worst_group_accuracy.overlaps(
-            level
+        # Random latents come without the rest of our edit, so where the flagged ones alone are in the rows, the
+        # two are compared: what the rest does is not the latents' merit.
+        alone = next((row for row in rows if row.method == "latents_only_retrain"), ours).worst_group_accuracy
+        apart = control.worst_group_accuracy.mean < alone.mean and not control.worst_group_accuracy.overlaps(
+            alone
         )
         said.append(
             f"{reached}: it matters which latents are ablated."
@@ -136,11 +151,11 @@ def _comparison(rows: Sequence[MethodRow], ours: MethodRow) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _against(rival: Estimate, ours: Estimate) -> str:
+def _against(rival: Estimate, ours: Estimate, *, than: str = "ours") -> str:
     difference = rival.mean - ours.mean
     if abs(difference) < 5e-4:
-        return "level with ours"
-    side = f"{points(difference)} {'above' if difference > 0 else 'below'} ours"
+        return f"level with {than}"
+    side = f"{points(difference)} {'above' if difference > 0 else 'below'} {than}"
     return f"{side}, but the intervals overlap" if rival.overlaps(ours) else side
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from ssae_debias.report import (
     training_plot,
     worst_group_plot,
 )
+from ssae_debias.report.methods import METHODS, describe
 from ssae_debias.report.plots import NARROW, WIDTH
+from ssae_debias.report.svg import FONT_SIZE
 
 ROWS = example_content().rows
 TRAINING = example_content().training
@@ -84,10 +87,8 @@ def test_the_narrow_drawing_is_narrower(draw) -> None:
 
 def test_methods_stand_best_first_with_their_values() -> None:
     said = words(worst_group_plot(ROWS))
-    labels = [
-        word for word in said if word in ("Oracle", "Word deletion", "SSAE retrained", "Original model")
-    ]
-    assert labels == ["Oracle", "Word deletion", "SSAE retrained", "Original model"]
+    named = ["Oracle", "Word deletion", "SSAE-debias retrained", "Original model"]
+    assert [word for word in said if word in named] == named
     assert {"78.1", "32.3", "no group labels", "group labels", "ceiling"} <= set(said)
 
 
@@ -120,8 +121,58 @@ def test_rows_without_leakage_are_left_out() -> None:
     unmeasured = dataclasses.replace(ROWS[0], leakage={"linear": None, "mlp": None})
     half = dataclasses.replace(ROWS[1], leakage={"linear": Estimate(0.6, 0.6, 0.6), "mlp": None})
     said = words(leakage_plot([unmeasured, half]))
-    assert "SSAE" in said
+    assert "SSAE-debias" in said
     assert "Original model" not in said
+
+
+def test_rows_that_share_their_activations_share_a_bar() -> None:
+    def named(method: str, leak: float):
+        estimate = Estimate(leak, leak, leak)
+        return dataclasses.replace(ROWS[0], method=method, leakage={"linear": estimate, "mlp": None})
+
+    said = words(
+        leakage_plot(
+            [
+                named("swap_mean_retrain", 0.6),
+                named("leace_kept", 0.5),
+                named("swap_mean", 0.6),
+                named("leace", 0.5),
+            ]
+        )
+    )
+    assert [word for word in said if word.startswith(("Swap", "LEACE"))] == ["Swap mean", "LEACE"]
+    # another figure is another edit, whatever the names say
+    said = words(leakage_plot([named("swap_mean_retrain", 0.6), named("swap_mean", 0.7)]))
+    assert [word for word in said if word.startswith("Swap")] == ["Swap mean retrained", "Swap mean"]
+
+
+def test_published_rows_have_a_mark_of_their_own() -> None:
+    published = dataclasses.replace(ROWS[0], method="ssae")
+    assert "published" in words(worst_group_plot([ROWS[0], published]))
+    assert "published" not in words(worst_group_plot([ROWS[0]]))
+
+
+@pytest.mark.parametrize("width", [WIDTH, NARROW])
+def test_a_full_table_stays_readable(width) -> None:
+    twins = [
+        f"{name}_retrain"
+        for name, method in METHODS.items()
+        if "classifier is kept" in method.description and not name.endswith("_kept")
+    ]
+    rows = [dataclasses.replace(ROWS[0], method=name) for name in (*METHODS, *twins)]
+    assert len(rows) > 40
+    for picture in (worst_group_plot(rows, width=width), leakage_plot(rows, width=width)):
+        assert not [word for word in words(picture) if word.endswith("…")]
+        height = float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)', picture)[1])
+        assert height < 1000  # points; a screen shows about 700
+        labels = {describe(row.method).label for row in rows}
+        at = [
+            float(node.get("y"))
+            for node in ElementTree.fromstring(picture).iter()
+            if node.tag.endswith("text") and "".join(node.itertext()).strip() in labels
+        ]
+        assert len(at) >= len(METHODS) - 2  # LEACE kept and retrained share a bar, as do others
+        assert min(after - before for before, after in itertools.pairwise(at)) > 1.4 * FONT_SIZE
 
 
 def test_nothing_to_draw_is_an_error() -> None:
