@@ -21,7 +21,7 @@ from ssae_debias.data.patterns import (
     read_patterns,
 )
 from ssae_debias.data.sentences import first_sentence
-from ssae_debias.data.sets import ambiguous, balanced, cells
+from ssae_debias.data.sets import ambiguous, at_most, balanced, cells
 from ssae_debias.data.sources import PROFESSIONS, load_bias_in_bios, load_table, task_from_frame
 from ssae_debias.data.synthetic import carriers, synthetic_biographies
 from ssae_debias.data.synthetic_corpus import synthetic_corpus
@@ -48,6 +48,7 @@ __all__ = [
     "WordPairs",
     "ambiguous",
     "as_word_pairs",
+    "at_most",
     "balanced",
     "carriers",
     "cells",

@@ -158,6 +158,43 @@ def cells(task: Task, *, splits: Sequence[str]) -> dict[tuple[int, int], NDArray
     }
 
 
+def at_most(task: Task, n: int, *, random_state: int | None = None) -> NDArray[np.int64]:
+    """At most `n` rows of each group of each split, drawn at random: a smaller task of the same kind.
+
+    Small groups stay whole, so that the worst group is as well known as before.
+
+    Parameters
+    ----------
+    task : Task
+    n : int
+        1 or more.
+    random_state : int, optional
+        None takes other rows each time.
+
+    Returns
+    -------
+    ndarray of int64
+        Rows in dataset order, for `Task.select`.
+
+    Examples
+    --------
+    >>> from ssae_debias.data import synthetic_biographies
+    >>> task = synthetic_biographies(400)
+    >>> smaller = task.select(at_most(task, 20, random_state=0))
+    >>> int(smaller.cell_counts().max().max()) <= 20
+    True
+    """
+    if n < 1:
+        raise ValueError(f"n must be 1 or more; got {n}.")
+    generator = np.random.default_rng(random_state)
+    kept = []
+    for split in np.unique(task.split):
+        for group in np.unique(task.groups()):
+            members = np.flatnonzero((task.split == split) & (task.groups() == group))
+            kept.append(generator.permutation(members)[:n])
+    return np.sort(np.concatenate(kept))
+
+
 def _equal_parts(
     task: Task,
     splits: Sequence[str],

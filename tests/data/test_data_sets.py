@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from ssae_debias.data import Task, ambiguous, balanced, cells, load_table, synthetic_biographies
+from ssae_debias.data import Task, ambiguous, at_most, balanced, cells, load_table, synthetic_biographies
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +119,15 @@ def test_what_cannot_be_drawn_is_said():
     with pytest.raises(ValueError, match="3 labels"):
         ambiguous(three)
     assert len(ambiguous(three, pairs=[(0, 0), (1, 1), (2, 0)])) == 3 * 36
+
+
+def test_a_smaller_task_keeps_small_groups_whole() -> None:
+    task = synthetic_biographies(600, correlation=0.9, random_state=1)
+    rows = at_most(task, 25, random_state=3)
+    smaller = task.select(rows)
+    before, after = task.cell_counts(), smaller.cell_counts()
+    np.testing.assert_array_equal(after.to_numpy(), np.minimum(before.to_numpy(), 25))
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(rows, at_most(task, 25, random_state=3))
+    with pytest.raises(ValueError, match="n must be 1 or more"):
+        at_most(task, 0)
