@@ -55,12 +55,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     # imported here, so that --help and a mistyped option answer at once
-    from ssae_debias.recipe import read_recipe, run_recipe
+    from ssae_debias.recipe import ScrRecipe, read_recipe, run_recipe, run_scr
 
     recipe = read_recipe(options.recipe, options.overrides, quick=options.quick)
     out = options.out if options.out is not None else Path("runs") / options.recipe.stem
     say = print if options.verbose else (lambda _: None)
-    print(run_recipe(recipe, out, verbose=options.verbose, say=say))
+    if isinstance(recipe, ScrRecipe):
+        print(run_scr(recipe, out, verbose=options.verbose, say=say))
+    else:
+        print(run_recipe(recipe, out, verbose=options.verbose, say=say))
     return 0
 
 

@@ -1,8 +1,20 @@
 """Recipes: a run as a file, from data to table and page."""
 
 from ssae_debias.recipe.methods import METHODS
-from ssae_debias.recipe.reading import RecipeError, read_recipe
+from ssae_debias.recipe.reading import AnyRecipe, RecipeError, read_recipe
 from ssae_debias.recipe.run import RunResult, run_recipe
 from ssae_debias.recipe.schema import Recipe
+from ssae_debias.recipe.scr import ScrRecipe, ScrRunResult, run_scr
 
-__all__ = ["METHODS", "Recipe", "RecipeError", "RunResult", "read_recipe", "run_recipe"]
+__all__ = [
+    "METHODS",
+    "AnyRecipe",
+    "Recipe",
+    "RecipeError",
+    "RunResult",
+    "ScrRecipe",
+    "ScrRunResult",
+    "read_recipe",
+    "run_recipe",
+    "run_scr",
+]

@@ -6,24 +6,21 @@ seeds and later runs read them.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssae_debias.activations import TextModel, load_model, read_pooled
-from ssae_debias.activations.building import texts_sha256
+from ssae_debias.activations import TextModel, load_model
 from ssae_debias.data import (
     Task,
     WordPairs,
     ambiguous,
     as_word_pairs,
+    at_most,
     balanced,
     cells,
     load_bias_in_bios,
@@ -31,10 +28,11 @@ from ssae_debias.data import (
     synthetic_biographies,
     synthetic_corpus,
 )
-from ssae_debias.edit import Edit, spliced
+from ssae_debias.edit import Edit
 from ssae_debias.estimators import SSAEDebiaser
-from ssae_debias.files import DamagedFileError, folder_aside, read_manifest, write_manifest
+from ssae_debias.estimators.pooled_cache import pooled_under_edits
 from ssae_debias.recipe.schema import DataSpec, Recipe
+from ssae_debias.recipe.shift import Shift
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,7 @@ class Bench:
                 f"{', '.join(self.task.label_names)} and {', '.join(self.task.attribute_names)}. Choose with "
                 "data.labels and data.attributes."
             )
+        self.leakage: dict[tuple[str, int], dict[str, float]] = {}  # by activations' sha256 and seed
         self._debiasers: dict[int, SSAEDebiaser] = {}
 
     @cached_property
@@ -98,6 +97,22 @@ class Bench:
     def original(self) -> NDArray[np.float32]:
         """Unedited pooled activations of all texts of the task."""
         return self.pooled(self.task.texts)
+
+    @cached_property
+    def swapped(self) -> NDArray[np.float32]:
+        """Unedited pooled activations of all texts with the attribute's words swapped."""
+        return self.pooled([self.pairs.swap(text) for text in self.task.texts])
+
+    @cached_property
+    def side(self) -> NDArray[np.int64]:
+        """Whose words each text holds more of: −1 side 0, 1 side 1, 0 neither."""
+        counts = np.array([self.pairs.sides(text) for text in self.task.texts])
+        return np.sign(counts[:, 1] - counts[:, 0])
+
+    @cached_property
+    def shift(self) -> Shift:
+        """What the rows of SHIFT share: SAEs at many sites, attribution, decisions."""
+        return Shift(self)
 
     def sets(self, seed: int) -> Sets:
         """The rows that a seed trains and evaluates on."""
@@ -147,40 +162,33 @@ class Bench:
         return self._debiasers.get(seed)
 
     def pooled(self, texts: Sequence[str], edits: Mapping[str, Edit] | None = None) -> NDArray[np.float32]:
-        """Pooled activations of texts under edits, from the cache where it holds them."""
-        protocol, edits = self.recipe.protocol, edits or {}
-        key = _key(
-            [
-                self.model.fingerprint,
-                protocol.site,
-                protocol.pool,
-                protocol.include_special,
-                protocol.max_length,
-            ],
-            texts,
-            edits,
-        )
-        folder = self.home / "pooled" / key
-        if folder.is_dir():
-            try:
-                read_manifest(folder, "pooled activations")
-                return np.load(folder / "pooled.npy", allow_pickle=False)
-            except (DamagedFileError, FileNotFoundError):
-                pass  # what is damaged is computed again
-        with spliced(self.model, edits):
-            rows = read_pooled(
+        """Pooled activations of the task's texts, or of as many others, under edits; from the cache where it has them.
+
+        Training texts and the rest are kept apart: the first are what `SSAEDebiaser.fit` reads too.
+        """
+        protocol = self.recipe.protocol
+        train = self.task.rows(*protocol.train_splits)
+        rest = np.setdiff1d(np.arange(len(texts)), train)
+        found: NDArray[np.float32] | None = None
+        for rows in (train, rest):
+            if not len(rows):
+                continue
+            part = pooled_under_edits(
                 self.model,
-                texts,
-                protocol.site,
+                [texts[row] for row in rows],
+                edits or {},
+                site=protocol.site,
                 pool=protocol.pool,
                 include_special=protocol.include_special,
                 max_length=protocol.max_length,
+                home=self.home,
                 verbose=self.verbose,
-            )[protocol.site]
-        with folder_aside(folder) as aside:
-            np.save(aside / "pooled.npy", rows)
-            write_manifest(aside, "pooled activations")
-        return rows
+            )
+            if found is None:
+                found = np.empty((len(texts), part.shape[1]), dtype=np.float32)
+            found[rows] = part
+        assert found is not None
+        return found
 
 
 def load_task(spec: DataSpec) -> Task:
@@ -191,6 +199,13 @@ def load_task(spec: DataSpec) -> Task:
     >>> load_task(DataSpec(n=400)).label_names
     ('surgeon', 'nurse')
     """
+    task = _whole_task(spec)
+    if spec.max_per_group is None:
+        return task
+    return task.select(at_most(task, spec.max_per_group, random_state=spec.random_state))
+
+
+def _whole_task(spec: DataSpec) -> Task:
     if spec.source == "synthetic":
         return synthetic_biographies(
             spec.n, professions=spec.professions, correlation=spec.correlation, random_state=spec.random_state
@@ -201,20 +216,16 @@ def load_task(spec: DataSpec) -> Task:
     return load_table(
         spec.path,
         text=spec.text,
-        label=spec.label,
-        attribute=spec.attribute,
+        label=None if spec.label_patterns is not None else spec.label,
+        attribute=None if spec.attribute_patterns is not None else spec.attribute,
         split=spec.split,
         labels=spec.labels,
         attributes=spec.attributes,
         missing=spec.missing,
         random_state=spec.random_state,
+        where=spec.where,
+        label_patterns=spec.label_patterns,
+        attribute_patterns=spec.attribute_patterns,
+        patterns_in=spec.patterns_in,
+        delete_label_words=spec.delete_label_words,
     )
-
-
-def _key(settings: list[Any], texts: Sequence[str], edits: Mapping[str, Edit]) -> str:
-    digest = hashlib.sha256(json.dumps([*settings, texts_sha256(texts)]).encode())
-    for site, edit in edits.items():
-        digest.update(json.dumps([site, edit.kind, edit.settings()]).encode())
-        for name, tensor in sorted(edit.tensors().items()):
-            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()[:24]

@@ -6,12 +6,17 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from ssae_debias.recipe.schema import Recipe
+from ssae_debias.recipe.scr.schema import ScrRecipe
+
+AnyRecipe: TypeAlias = Recipe | ScrRecipe
+SCHEMAS: dict[str, type[Recipe] | type[ScrRecipe]] = {"table": Recipe, "scr": ScrRecipe}
+"""What a recipe file may hold, by its `kind`; without one it is a table's."""
 
 
 class RecipeError(ValueError):
@@ -20,7 +25,7 @@ class RecipeError(ValueError):
 
 def read_recipe(
     path: str | os.PathLike[str], overrides: Sequence[str] = (), *, quick: bool = False
-) -> Recipe:
+) -> AnyRecipe:
     """Read and check a recipe.
 
     Parameters
@@ -32,12 +37,17 @@ def read_recipe(
     quick : bool, default=False
         Apply the recipe's own `quick` section (before the overrides): a smaller run of the same kind.
 
+    Returns
+    -------
+    Recipe or ScrRecipe
+        By the file's `kind`: `table` (the default) or `scr`.
+
     Raises
     ------
     FileNotFoundError
         No such file.
     RecipeError
-        Not YAML, an unknown key (the nearest known one is named), or a value of the wrong kind.
+        Not YAML, an unknown kind, an unknown key (the nearest known one is named), or a value of the wrong kind.
 
     Examples
     --------
@@ -70,10 +80,17 @@ def read_recipe(
             _set(content, key.strip(), yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise RecipeError(f"--set {override}: the value is not YAML ({error}).") from error
+    kind = str(content.get("kind", "table"))
+    if kind not in SCHEMAS:
+        near = difflib.get_close_matches(kind, SCHEMAS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(SCHEMAS)}"
+        raise RecipeError(f"{file}: unknown kind {kind!r}; {hint}")
+    schema = SCHEMAS[kind]
     try:
-        return Recipe.model_validate(content)
+        return schema.model_validate(content)
     except ValidationError as error:
-        raise RecipeError("\n".join([f"{file}:", *(f"  {line}" for line in _explained(error))])) from error
+        lines = [f"  {line}" for line in _explained(error, schema)]
+        raise RecipeError("\n".join([f"{file}:", *lines])) from error
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:
@@ -85,12 +102,12 @@ def _set(content: dict[str, Any], key: str, value: Any) -> None:
     content[last] = value
 
 
-def _explained(error: ValidationError) -> list[str]:
+def _explained(error: ValidationError, schema: type[BaseModel]) -> list[str]:
     lines = []
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
-            known = _keys_beside(fault["loc"])
+            known = _keys_beside(fault["loc"], schema)
             near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
             lines.append(f"unknown key {place!r}{hint}")
@@ -100,11 +117,12 @@ def _explained(error: ValidationError) -> list[str]:
     return lines
 
 
-def _keys_beside(place: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Recipe
+def _keys_beside(place: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:
+    section: Any = schema
     for part in place[:-1]:
-        field = section.model_fields.get(str(part))
-        kind = field.annotation if field is not None else None
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            section = kind
-    return list(section.model_fields)
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            field = section.model_fields.get(str(part))
+            section = field.annotation if field is not None else None
+        elif get_origin(section) is dict:  # sections by a name of the user's own
+            section = get_args(section)[1]
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []

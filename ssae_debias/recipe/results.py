@@ -8,12 +8,15 @@ squares. Methods are judged on the same texts, so a difference between two rows 
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssae_debias import __version__
 from ssae_debias.metrics import attribute_accuracy, leakage, seeds_interval, wilson
@@ -47,21 +50,30 @@ def score(bench: Bench, sets: Sets, outcome: Outcome, seed: int) -> SeedScore:
     """
     task, x = bench.task, outcome.activations
     on_balanced = outcome.probe.predict(x[sets.balanced_evaluation])
-    a_train, a_test = (task.sensitive_features[rows] for rows in (sets.balanced, sets.balanced_evaluation))
     return SeedScore(
         task_accuracy=float(np.mean(on_balanced == task.y[sets.balanced_evaluation])),
-        attribute_accuracy=attribute_accuracy(on_balanced, a_test),
+        attribute_accuracy=attribute_accuracy(on_balanced, task.sensitive_features[sets.balanced_evaluation]),
         groups={
             name: float(np.mean(outcome.probe.predict(x[rows]) == task.y[rows]))
             for name, rows in sets.cells.items()
         },
-        leakage={
-            probe: leakage(
-                x[sets.balanced], a_train, x[sets.balanced_evaluation], a_test, probe=probe, random_state=seed
-            )
-            for probe in ("linear", "mlp")
-        },
+        leakage=_leakage(bench, sets, x, seed),
     )
+
+
+def _leakage(bench: Bench, sets: Sets, x: NDArray[Any], seed: int) -> dict[str, float]:
+    """Leakage by both probes, read once for all methods that leave the same activations."""
+    train, test = x[sets.balanced], x[sets.balanced_evaluation]
+    key = (hashlib.sha256(train.tobytes() + test.tobytes()).hexdigest(), seed)
+    if key not in bench.leakage:
+        a_train, a_test = (
+            bench.task.sensitive_features[rows] for rows in (sets.balanced, sets.balanced_evaluation)
+        )
+        bench.leakage[key] = {
+            probe: leakage(train, a_train, test, a_test, probe=probe, random_state=seed)
+            for probe in ("linear", "mlp")
+        }
+    return bench.leakage[key]
 
 
 def summarise(method: str, scores: Sequence[SeedScore], sets: Sets, seconds: float) -> MethodRow:

@@ -71,6 +71,9 @@ def run_recipe(
     home = Path(recipe.cache_dir) if recipe.cache_dir is not None else out / CACHE
     bench = Bench(recipe, home, verbose=max(verbose - 1, 0))
     say(f"{len(bench.task)} texts, model {bench.model.name}, {len(recipe.seeds)} seeds")
+    for check in dict.fromkeys(METHODS[name].check for name in recipe.methods):
+        if check is not None:
+            check(bench)
     sets = {seed: bench.sets(seed) for seed in recipe.seeds}
     rows = []
     with tqdm(total=len(recipe.methods) * len(recipe.seeds), unit="run", disable=not verbose) as bar:
@@ -81,7 +84,11 @@ def run_recipe(
                 outcome = METHODS[name].run(bench, seed)
                 scores.append(score(bench, sets[seed], outcome, seed))
                 bar.update()
-            rows.append(summarise(name, scores, sets[recipe.seeds[0]], time.perf_counter() - start))
+            row = summarise(name, scores, sets[recipe.seeds[0]], time.perf_counter() - start)
+            rows.append(row)
+            if verbose:  # a long run shows what it has found so far
+                found = row.worst_group_accuracy
+                bar.write(f"{name}: worst group {found.mean:.3f} ± {found.half_width:.3f}, {row.seconds:.0f} s")
     sizes = _sizes(bench, recipe.seeds[0])
     write_json(
         out / "results.json",
@@ -121,7 +128,7 @@ def _content(bench: Bench, rows: list[MethodRow], sizes: dict[str, int]) -> Repo
     if fitted is not None:
         n = int((fitted.flagged_["decision"] == "ablate").sum())
         summary.append(
-            f"{n} latents at {len(fitted.edits_)} sites were flagged by {recipe.ssae.flag} evidence."
+            f"{n} latents at {len(fitted.latent_edits())} sites were flagged by {recipe.ssae.flag} evidence."
         )
     return ReportContent(
         title=recipe.title,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssae_debias.cli import main
-from ssae_debias.recipe import METHODS
+from ssae_debias.recipe import Recipe
 
 RECIPE = """
 title: A small run
@@ -41,7 +41,7 @@ def test_results_have_the_published_schema(finished: Path) -> None:
     assert set(results) == {"recipe", "versions", "seeds", "sets", "rows"}
     assert results["seeds"] == [0, 1]
     assert results["recipe"]["ssae"]["sites"] == ["embed", "resid.0"]
-    assert [row["method"] for row in results["rows"]] == list(METHODS)
+    assert [row["method"] for row in results["rows"]] == list(Recipe.model_fields["methods"].default)
     for row in results["rows"]:
         assert set(row) == {
             "method", "needs_group_labels", "task_accuracy", "attribute_accuracy", "worst_group_accuracy", "groups",
@@ -75,7 +75,7 @@ def test_a_second_run_reads_what_the_first_computed(finished: Path, monkeypatch:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the model ran again")
 
-    monkeypatch.setattr("ssae_debias.recipe.bench.read_pooled", refuse)
+    monkeypatch.setattr("ssae_debias.estimators.pooled_cache.read_pooled", refuse)
     assert main(["run", str(finished / "small.yaml"), "--out", str(finished / "out"), "-q"]) == 0
     again = json.loads((finished / "out" / "results.json").read_text())
     first = json.loads(before)
@@ -94,9 +94,9 @@ def test_a_damaged_cache_is_computed_again(finished: Path, monkeypatch: pytest.M
         content = bytearray(file.read_bytes())
         content[-5] ^= 255
         file.write_bytes(content)
-    np.testing.assert_array_equal(
-        Bench(read_recipe(finished / "small.yaml"), finished / "out" / "cache").original, whole
-    )
+    with pytest.warns(UserWarning, match=r"computed again.*pooled\.npy does not have the sha256"):
+        again = Bench(read_recipe(finished / "small.yaml"), finished / "out" / "cache").original
+    np.testing.assert_array_equal(again, whole)
 
 
 @pytest.mark.slow
@@ -133,3 +133,15 @@ def test_bad_input_ends_with_one_clear_line(tmp_path: Path, minilm_path, capsys,
     assert "Traceback" not in error
     assert not list(tmp_path.rglob("results.json"))
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.slow
+def test_the_residue_on_pooled_rows_is_the_edited_model(finished: Path) -> None:
+    from ssae_debias.recipe import METHODS, read_recipe
+    from ssae_debias.recipe.bench import Bench
+
+    bench = Bench(read_recipe(finished / "small.yaml"), finished / "out" / "cache")
+    rows = METHODS["debiaser"].run(bench, 0).activations
+    debiaser = bench.debiaser(0)
+    assert set(debiaser.residue_) == {"realignment", "erasure"}
+    np.testing.assert_allclose(rows[:40], debiaser.transform(bench.task.texts[:40]), atol=2e-5)

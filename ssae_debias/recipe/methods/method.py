@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
 from sklearn.pipeline import Pipeline
 
 from ssae_debias.metrics import linear_probe
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A fitted probe, and the activations of all texts as the method leaves them."""
+    """A fitted classifier, and the activations of all texts as the method leaves them."""
 
-    probe: Pipeline
+    probe: ClassifierMixin
     activations: NDArray[Any]
 
 
@@ -37,10 +38,13 @@ class Method:
     run : callable (Bench, seed) -> Outcome
     needs_group_labels : bool
         Whether the method reads the attribute of training texts.
+    check : callable (Bench) -> None, optional
+        Raises where the recipe names what is not there or does not fit; called before any method runs.
     """
 
     run: Callable[[Bench, int], Outcome]
     needs_group_labels: bool
+    check: Callable[[Bench], None] | None = None
 
 
 def fit_probe(

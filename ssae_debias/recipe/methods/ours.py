@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ssae_debias.edit import edit_flagged
-from ssae_debias.recipe.methods.method import Method, Outcome, kept, retrained
+from ssae_debias.recipe.methods.method import Method, Outcome, fit_probe, kept, retrained
+from ssae_debias.rivals import group_weights
 
 if TYPE_CHECKING:
     from ssae_debias.recipe.bench import Bench
@@ -24,8 +26,41 @@ def debiaser_retrain(bench: Bench, seed: int) -> Outcome:
     return retrained(bench, seed, _edited(bench, seed))
 
 
+def debiaser_reweighted(bench: Bench, seed: int) -> Outcome:
+    """The same edit, a fresh probe on the whole skewed training part with each group weighted to count alike.
+
+    The edit needs no group labels; the probe uses those of the training part.
+    """
+    rows, task, edited = bench.sets(seed).train, bench.task, _edited(bench, seed)
+    weights = group_weights(task.y[rows], task.sensitive_features[rows])
+    return Outcome(fit_probe(bench, edited, rows, weights), edited)
+
+
+def latents_only(bench: Bench, seed: int) -> Outcome:
+    """The flagged latents' edits without realignment and erasure, the original probe kept."""
+    return kept(bench, seed, _latents(bench, seed))
+
+
+def latents_only_retrain(bench: Bench, seed: int) -> Outcome:
+    """The flagged latents' edits without realignment and erasure, a fresh probe."""
+    return retrained(bench, seed, _latents(bench, seed))
+
+
+def embed_only(bench: Bench, seed: int) -> Outcome:
+    """The flagged latents of the embedding alone, the original probe kept."""
+    return kept(bench, seed, _latents(bench, seed, "embed"))
+
+
+def embed_only_retrain(bench: Bench, seed: int) -> Outcome:
+    """The flagged latents of the embedding alone, a fresh probe."""
+    return retrained(bench, seed, _latents(bench, seed, "embed"))
+
+
 def random_latents(bench: Bench, seed: int) -> Outcome:
-    """As many random live latents at each site in place of the flagged ones; a fresh probe."""
+    """As many random live latents at each site in place of the flagged ones; a fresh probe.
+
+    The control for `latents_only_retrain`: realignment and erasure would work whatever the latents.
+    """
     debiaser, random = bench.debiaser(seed), np.random.default_rng(seed)
     table = debiaser.flagged_.copy()
     for _, latents in table.groupby("site", sort=False):
@@ -38,11 +73,34 @@ def random_latents(bench: Bench, seed: int) -> Outcome:
 
 
 def _edited(bench: Bench, seed: int) -> NDArray[np.float32]:
-    return bench.pooled(bench.task.texts, bench.debiaser(seed).edits_)
+    """Activations under all of the debiaser's edits.
+
+    Realignment and erasure act on the site that is read and are affine, so they are applied to the pooled rows:
+    the same figures as with all edits in the model, for one pass less.
+    """
+    rows = torch.from_numpy(_latents(bench, seed))
+    for edit in bench.debiaser(seed).residue_.values():
+        rows = edit(rows)
+    return rows.numpy()
+
+
+def _latents(bench: Bench, seed: int, *sites: str) -> NDArray[np.float32]:
+    """Activations under the flagged latents' edits alone, at all sites or at some."""
+    edits = bench.debiaser(seed).latent_edits()
+    if absent := [site for site in sites if site not in bench.debiaser(seed).sites_]:
+        raise ValueError(f"{', '.join(absent)} is not among ssae.sites; the row needs it there.")
+    return bench.pooled(
+        bench.task.texts, {site: edit for site, edit in edits.items() if not sites or site in sites}
+    )
 
 
 OURS = {
     "debiaser": Method(debiaser, needs_group_labels=False),
     "debiaser_retrain": Method(debiaser_retrain, needs_group_labels=False),
+    "debiaser_reweighted": Method(debiaser_reweighted, needs_group_labels=True),
+    "latents_only": Method(latents_only, needs_group_labels=False),
+    "latents_only_retrain": Method(latents_only_retrain, needs_group_labels=False),
+    "embed_only": Method(embed_only, needs_group_labels=False),
+    "embed_only_retrain": Method(embed_only_retrain, needs_group_labels=False),
 }
 CONTROL = {"random_latents": Method(random_latents, needs_group_labels=False)}
