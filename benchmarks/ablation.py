@@ -1,0 +1,175 @@
+"""What each part of the recipe brings: one row a variant, each differing from the base in what it names.
+
+The task is a part of a local recipe's, at most 250 texts of each group of each split, so that a row takes a minute or
+two on two cores. Every variant is fitted and scored as in `ssae-debias run`,
+with the SAEs' latents alone and with realignment and erasure after them; nothing here was used to choose a
+setting. General SAEs are trained on `--corpus`, and retrieval is from it.
+
+    python benchmarks/ablation.py --data bios.parquet --corpus wikipedia_leads.parquet --out ablation.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ssae_debias.activations import ActivationStore
+from ssae_debias.files import write_json
+from ssae_debias.latents.slicing import activation_mass, largest, slice_latents
+from ssae_debias.recipe import METHODS, Recipe, read_recipe
+from ssae_debias.recipe.bench import Bench
+from ssae_debias.recipe.results import score
+from ssae_debias.retrieval import as_corpus, sample_documents
+from ssae_debias.sae import SAEConfig, SparseAutoencoder, reconstruction_metrics, train_sae
+
+ROWS = ("latents_only", "latents_only_retrain", "debiaser", "debiaser_retrain")
+TOKENS = 120_000
+
+
+def variants(gsae: str, slices: dict[str, str], corpus: str) -> dict[str, dict[str, Any]]:
+    """Settings of `ssae` in which each variant differs from the base."""
+    fine = {"sae": gsae}
+    retrieved = {**fine, "corpus": corpus, "n_retrieved": 500}
+    return {
+        "base: SSAE from scratch on the task's texts, tilt 0.3": {},
+        "GSAE (general text, no tilt)": {"sae": gsae, "train_tokens": 0},
+        "SSAE fine-tuned from the GSAE": fine,
+        "SSAE fine-tuned, + 500 by BM25": {**retrieved, "retriever": "bm25"},
+        "SSAE fine-tuned, + 500 dense": {**retrieved, "retriever": "dense"},
+        "SSAE fine-tuned, + 500 dense + TracIn": {**retrieved, "retriever": "dense+tracin"},
+        "GSAE, 1/8-width slice": {"sae": slices["gsae"], "train_tokens": 0},
+        "SSAE, 1/8-width slice": {"sae": slices["ssae"], "train_tokens": 0},
+        "tilt 0 (ERM)": {"tilt": 0.0},
+        "tilt 500, raw": {"tilt": 500.0, "tilt_scale": "raw"},
+        "tilt 1e9, raw": {"tilt": 1e9, "tilt_scale": "raw"},
+        "width 512": {"d_sae": 512},
+        "width 4096": {"d_sae": 4096},
+        "L0 8": {"k": 8},
+        "L0 128": {"k": 128},
+        "embed alone": {"sites": ("embed",)},
+        "resid.3 alone": {"sites": ("resid.3",)},
+        "embed, resid.0 to resid.3": {"sites": ("embed", "resid.0", "resid.1", "resid.2", "resid.3")},
+        "flag: effect >= 0.5": {"min_effect": 0.5},
+        "flag: within-class association of the words' side": {"flag": "association"},
+        "edit: mean": {"edit": "mean"},
+        "edit: clamp": {"edit": "clamp"},
+        "edit: project": {"edit": "project"},
+    }
+
+
+def bench_of(recipe: Recipe, settings: dict[str, Any], home: Path) -> Bench:
+    return Bench(recipe.model_copy(update={"ssae": recipe.ssae.model_copy(update=settings)}), home)
+
+
+def general_saes(bench: Bench, corpus: str, home: Path) -> str:
+    """Train the GSAEs of every site of the base, on documents drawn from the corpus."""
+    sites = list(bench.recipe.ssae.sites)
+    drawn = sample_documents(as_corpus(corpus), 1500, random_state=0)
+    texts = list(drawn.texts if hasattr(drawn, "texts") else drawn)
+    store = ActivationStore.build(home / "general", bench.model, texts, sites, include_special=True)
+    config = SAEConfig(d_sae=2048, k=32, architecture="batchtopk", n_tokens=2 * TOKENS)
+    for site in sites:
+        sae = train_sae(store.at(site), config, checkpoint_dir=home / "saes", random_state=0)
+        sae.cpu().save_pretrained(home / "gsae" / site)
+    return str(home / "gsae")
+
+
+def slices(bench: Bench, gsae: str, home: Path) -> dict[str, str]:
+    """An eighth of the latents of GSAE and SSAE, those of most activation on the task's training texts."""
+    sites = list(bench.recipe.ssae.sites)
+    texts = [bench.task.texts[row] for row in bench.task.rows(*bench.recipe.protocol.train_splits)]
+    store = ActivationStore.build(home / "activations", bench.model, texts, sites, include_special=True)
+    config = SAEConfig(d_sae=2048, k=32, architecture="batchtopk", tilt=0.3, n_tokens=TOKENS)
+    for site in sites:
+        general = SparseAutoencoder.from_pretrained(Path(gsae) / site)
+        special = train_sae(
+            store.at(site), config, init=general, checkpoint_dir=home / "saes", random_state=0
+        ).cpu()
+        for name, sae in (("gsae", general), ("ssae", special)):
+            mass = activation_mass(store.token_batches(), {site: sae})[site]
+            slice_latents(sae, largest(mass, 1 / 8)).save_pretrained(home / f"{name}_slice" / site)
+    return {name: str(home / f"{name}_slice") for name in ("gsae", "ssae")}
+
+
+def fidelity(bench: Bench, seed: int) -> dict[str, float]:
+    """Means over the variant's SAEs, on 300 of the task's training texts."""
+    debiaser = bench.debiaser(seed)
+    texts = [bench.task.texts[row] for row in bench.task.rows(*bench.recipe.protocol.train_splits)][:300]
+    store = ActivationStore.build(
+        bench.home / "fidelity", bench.model, texts, debiaser.sites_, include_special=True
+    )
+    found = [reconstruction_metrics(sae, store.read(site)) for site, sae in debiaser.saes_.items()]
+    return {key: float(np.mean([f[key] for f in found])) for key in ("fvu", "l0", "dead_fraction")}
+
+
+def measure(bench: Bench, seeds: list[int]) -> dict[str, Any]:
+    start, scores = time.perf_counter(), []
+    facts: list[dict[str, float]] = []
+    for seed in seeds:
+        sets = bench.sets(seed)
+        found = {name: score(bench, sets, METHODS[name].run(bench, seed), seed) for name in ROWS}
+        scores.append(found)
+        flagged = bench.debiaser(seed).flagged_
+        facts.append({**fidelity(bench, seed), "flagged": float((flagged.decision == "ablate").sum())})
+    row: dict[str, Any] = {key: float(np.mean([fact[key] for fact in facts])) for key in facts[0]}
+    for name in ROWS:
+        values = [found[name].worst_group_accuracy for found in scores]
+        row[name] = {"mean": float(np.mean(values)), "seeds": values}
+        row[f"{name} leakage"] = {
+            probe: float(np.mean([found[name].leakage[probe] for found in scores]))
+            for probe in ("linear", "mlp")
+        }
+    return {**row, "seconds": round(time.perf_counter() - start, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--recipe", default="recipes/bias_in_bios_local.yaml")
+    parser.add_argument("--home", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--only", nargs="*", help="parts of variants' names")
+    parser.add_argument("--max-per-group", type=int, default=250)
+    parser.add_argument("--dtype", default="float32")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", message=".*stand in more than one split.*")
+    recipe = read_recipe(
+        options.recipe,
+        [
+            f"data.path={options.data}",
+            "methods=[original]",
+            f"data.max_per_group={options.max_per_group}",
+            f"ssae.train_tokens={TOKENS}",
+            f"dtype={options.dtype}",
+        ],
+    )
+    base = bench_of(recipe, {}, options.home)
+    task = base.task
+    print(task.cell_counts().to_string(), flush=True)
+    gsae = general_saes(base, options.corpus, options.home)
+    chosen = variants(gsae, slices(base, gsae, options.home), options.corpus)
+    rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else {}
+    for name, settings in chosen.items():
+        if name in rows or (options.only and not any(part in name for part in options.only)):
+            continue
+        rows[name] = measure(bench_of(recipe, settings, options.home), options.seeds)
+        facts = {"seeds": options.seeds, "texts": len(task), "tokens": TOKENS, "rows": rows}
+        write_json(options.out, facts)
+        print(name, {key: rows[name][key] for key in ("fvu", "l0", "flagged", "seconds")}, end=" ")
+        print({row: round(rows[name][row]["mean"], 3) for row in ROWS}, flush=True)
+    print(pd.DataFrame({n: {r: v[r]["mean"] for r in ROWS} for n, v in rows.items()}).T.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
