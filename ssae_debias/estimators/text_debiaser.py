@@ -74,7 +74,9 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     attribute : "gender", WordPairs, sequence of (str, str), path or None, default="gender"
         The attribute by its words: pairs of side 0 and side 1. None if only `sensitive_features` say it.
     sae : "train", path, or mapping of site to path or SparseAutoencoder, default="train"
-        Train SAEs from scratch, or specialise given ones (GSAE → SSAE); a path holds one folder a site.
+        Train SAEs from scratch, or specialise given ones (GSAE → SSAE). A path holds one folder a site, or is a
+        Sparse-Feature-Circuits release; each SAE may have any format that `load_sae` reads, and `hub:owner/name`
+        is downloaded.
     corpus : sequence of str, path or None, default=None
         General text to retrieve the subdomain from. None trains on the texts given to `fit` alone.
     retriever : {"bm25", "dense", "bm25+tracin", "dense+tracin"} or None, default="dense"

@@ -88,7 +88,9 @@ def run_recipe(
             rows.append(row)
             if verbose:  # a long run shows what it has found so far
                 found = row.worst_group_accuracy
-                bar.write(f"{name}: worst group {found.mean:.3f} ± {found.half_width:.3f}, {row.seconds:.0f} s")
+                bar.write(
+                    f"{name}: worst group {found.mean:.3f} ± {found.half_width:.3f}, {row.seconds:.0f} s"
+                )
     sizes = _sizes(bench, recipe.seeds[0])
     write_json(
         out / "results.json",
@@ -127,8 +129,13 @@ def _content(bench: Bench, rows: list[MethodRow], sizes: dict[str, int]) -> Repo
     ]
     if fitted is not None:
         n = int((fitted.flagged_["decision"] == "ablate").sum())
+        after = (
+            f" After them, {' and '.join(fitted.residue_)} at {fitted.output_site_}."
+            if fitted.residue_
+            else ""
+        )
         summary.append(
-            f"{n} latents at {len(fitted.latent_edits())} sites were flagged by {recipe.ssae.flag} evidence."
+            f"{n} latents at {len(fitted.latent_edits())} sites were flagged by {recipe.ssae.flag} evidence.{after}"
         )
     return ReportContent(
         title=recipe.title,
