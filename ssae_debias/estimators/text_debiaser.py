@@ -401,8 +401,8 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_is_fitted(self)
         check_aligned(texts=texts, y=y, sensitive_features=sensitive_features)
         return measure_effect(
-            self.transform_unedited(texts),
-            self.transform(texts),
+            self._pooled(check_texts(texts), {}),  # arrays, whatever set_output says
+            self._pooled(check_texts(texts), self.edits_),
             check_labels(y),
             check_sensitive(sensitive_features)[0],
             n_splits=n_splits,

@@ -162,12 +162,14 @@ class Bench:
         return self._debiasers.get(seed)
 
     def pooled(self, texts: Sequence[str], edits: Mapping[str, Edit] | None = None) -> NDArray[np.float32]:
-        """Pooled activations of the task's texts, or of as many others, under edits; from the cache where it has them.
+        """Pooled activations of texts under edits, from the cache where it has them.
 
-        Training texts and the rest are kept apart: the first are what `SSAEDebiaser.fit` reads too.
+        Of one text for each of the task's, training texts and the rest are kept apart: the first are what
+        `SSAEDebiaser.fit` reads too.
         """
         protocol = self.recipe.protocol
-        train = self.task.rows(*protocol.train_splits)
+        whole = len(texts) == len(self.task)
+        train = self.task.rows(*protocol.train_splits) if whole else np.arange(0)
         rest = np.setdiff1d(np.arange(len(texts)), train)
         found: NDArray[np.float32] | None = None
         for rows in (train, rest):

@@ -88,7 +88,7 @@ def test_a_second_run_trains_attributes_and_reads_nothing(finished: Path, monkey
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it was computed again")
 
-    monkeypatch.setattr("ssae_debias.recipe.bench.read_pooled", refuse)
+    monkeypatch.setattr("ssae_debias.estimators.pooled_cache.read_pooled", refuse)
     monkeypatch.setattr("ssae_debias.recipe.shift.effects.attribute_decision", refuse)
     monkeypatch.setattr("ssae_debias.sae.trainer.Trainer.train_on", refuse)
     monkeypatch.setattr("ssae_debias.activations.building.read_tokenized", refuse)
@@ -408,7 +408,7 @@ def test_what_is_not_there_is_found_before_any_work(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("work began")
 
-    monkeypatch.setattr("ssae_debias.recipe.bench.read_pooled", refuse)
+    monkeypatch.setattr("ssae_debias.estimators.pooled_cache.read_pooled", refuse)
     (tmp_path / "small.yaml").write_text(RECIPE)
     sets = [part for override in overrides for part in ("--set", override)]
     assert main(["run", str(tmp_path / "small.yaml"), *sets, "--out", str(tmp_path / "out"), "-q"]) == 2
