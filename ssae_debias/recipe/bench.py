@@ -30,6 +30,7 @@ from ssae_debias.data import (
 )
 from ssae_debias.edit import Edit
 from ssae_debias.estimators import SSAEDebiaser
+from ssae_debias.estimators.fitting import sides_of
 from ssae_debias.estimators.pooled_cache import pooled_under_edits
 from ssae_debias.recipe.schema import DataSpec, Recipe
 from ssae_debias.recipe.shift import Shift
@@ -106,8 +107,7 @@ class Bench:
     @cached_property
     def side(self) -> NDArray[np.int64]:
         """Whose words each text holds more of: −1 side 0, 1 side 1, 0 neither."""
-        counts = np.array([self.pairs.sides(text) for text in self.task.texts])
-        return np.sign(counts[:, 1] - counts[:, 0])
+        return sides_of(self.task.texts, self.pairs)
 
     @cached_property
     def shift(self) -> Shift:
