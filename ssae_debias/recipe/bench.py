@@ -105,6 +105,11 @@ class Bench:
         return self.pooled([self.pairs.swap(text) for text in self.task.texts])
 
     @cached_property
+    def neutralized(self) -> NDArray[np.float32]:
+        """Unedited pooled activations of all texts with the attribute's words replaced or deleted."""
+        return self.pooled([self.pairs.neutralize(text) for text in self.task.texts])
+
+    @cached_property
     def side(self) -> NDArray[np.int64]:
         """Whose words each text holds more of: −1 side 0, 1 side 1, 0 neither."""
         return sides_of(self.task.texts, self.pairs)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ssae_debias.edit import Projection
 from ssae_debias.estimators import SSAEDebiaser
-from ssae_debias.recipe.methods.method import Method, Outcome, fit_probe, kept, retrained
+from ssae_debias.recipe.methods.method import Method, Outcome, kept, retrained, reweighted
 from ssae_debias.sae import SparseAutoencoder
 
 if TYPE_CHECKING:
@@ -79,11 +79,7 @@ def select_and_project(bench: Bench, seed: int) -> Outcome:
 
 def reweighting(bench: Bench, seed: int) -> Outcome:
     """A probe on the whole skewed training part, each group weighted to count alike."""
-    from ssae_debias.rivals import group_weights
-
-    rows, task = bench.sets(seed).train, bench.task
-    weights = group_weights(task.y[rows], task.sensitive_features[rows])
-    return Outcome(fit_probe(bench, bench.original, rows, weights), bench.original)
+    return reweighted(bench, seed, bench.original)
 
 
 def dfr(bench: Bench, seed: int) -> Outcome:

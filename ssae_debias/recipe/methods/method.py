@@ -66,3 +66,12 @@ def kept(bench: Bench, seed: int, activations: NDArray[Any]) -> Outcome:
 def retrained(bench: Bench, seed: int, activations: NDArray[Any]) -> Outcome:
     """A fresh probe on the edited activations of the ambiguous set."""
     return Outcome(fit_probe(bench, activations, bench.sets(seed).ambiguous), activations)
+
+
+def reweighted(bench: Bench, seed: int, activations: NDArray[Any]) -> Outcome:
+    """A fresh probe on the whole skewed training part, each group weighted to count alike."""
+    from ssae_debias.rivals import group_weights
+
+    rows, task = bench.sets(seed).train, bench.task
+    weights = group_weights(task.y[rows], task.sensitive_features[rows])
+    return Outcome(fit_probe(bench, activations, rows, weights), activations)

@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ssae_debias.edit import edit_flagged
-from ssae_debias.recipe.methods.method import Method, Outcome, fit_probe, kept, retrained
-from ssae_debias.rivals import group_weights
+from ssae_debias.recipe.methods.method import Method, Outcome, kept, retrained, reweighted
 
 if TYPE_CHECKING:
     from ssae_debias.recipe.bench import Bench
@@ -31,9 +30,7 @@ def debiaser_reweighted(bench: Bench, seed: int) -> Outcome:
 
     The edit needs no group labels; the probe uses those of the training part.
     """
-    rows, task, edited = bench.sets(seed).train, bench.task, _edited(bench, seed)
-    weights = group_weights(task.y[rows], task.sensitive_features[rows])
-    return Outcome(fit_probe(bench, edited, rows, weights), edited)
+    return reweighted(bench, seed, _edited(bench, seed))
 
 
 def latents_only(bench: Bench, seed: int) -> Outcome:

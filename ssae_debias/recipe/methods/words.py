@@ -24,7 +24,7 @@ Activations = Callable[["Bench", int], NDArray[Any]]
 
 def words_deleted(bench: Bench, seed: int) -> NDArray[np.float32]:
     """The attribute's words replaced by neutral ones or deleted in every text."""
-    return bench.pooled([bench.pairs.neutralize(text) for text in bench.task.texts])
+    return bench.neutralized
 
 
 def pairs_averaged(bench: Bench, seed: int) -> NDArray[np.float32]:
