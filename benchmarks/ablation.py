@@ -6,6 +6,13 @@ with the SAEs' latents alone and with realignment and erasure after them; nothin
 setting. General SAEs are trained on `--corpus`, and retrieval is from it.
 
     python benchmarks/ablation.py --data bios.parquet --corpus wikipedia_leads.parquet --out ablation.json
+
+With `--validation-folds 5` each seed holds out a fold of the training texts and is judged on it, and the evaluation
+texts are not read: so settings are chosen. On all texts, as the choices of docs/why_it_works.md:
+
+    python benchmarks/ablation.py --data bios.parquet --corpus wikipedia_leads.parquet --out validation.json \
+        --validation-folds 5 --seeds 0 1 2 3 4 --max-per-group 100000 --tokens 300000 \
+        --only base "embed alone" "resid.3 too" "flag:"
 """
 
 from __future__ import annotations
@@ -30,11 +37,11 @@ from ssae_debias.retrieval import as_corpus, sample_documents
 from ssae_debias.sae import SAEConfig, SparseAutoencoder, reconstruction_metrics, train_sae
 
 ROWS = ("latents_only", "latents_only_retrain", "debiaser", "debiaser_retrain")
-TOKENS = 120_000
 
 
-def variants(gsae: str, slices: dict[str, str], corpus: str) -> dict[str, dict[str, Any]]:
+def variants(home: Path, corpus: str) -> dict[str, dict[str, Any]]:
     """Settings of `ssae` in which each variant differs from the base."""
+    gsae = str(home / "gsae")
     fine = {"sae": gsae}
     retrieved = {**fine, "corpus": corpus, "n_retrieved": 500}
     return {
@@ -44,8 +51,8 @@ def variants(gsae: str, slices: dict[str, str], corpus: str) -> dict[str, dict[s
         "SSAE fine-tuned, + 500 by BM25": {**retrieved, "retriever": "bm25"},
         "SSAE fine-tuned, + 500 dense": {**retrieved, "retriever": "dense"},
         "SSAE fine-tuned, + 500 dense + TracIn": {**retrieved, "retriever": "dense+tracin"},
-        "GSAE, 1/8-width slice": {"sae": slices["gsae"], "train_tokens": 0},
-        "SSAE, 1/8-width slice": {"sae": slices["ssae"], "train_tokens": 0},
+        "GSAE, 1/8-width slice": {"sae": str(home / "gsae_slice"), "train_tokens": 0},
+        "SSAE, 1/8-width slice": {"sae": str(home / "ssae_slice"), "train_tokens": 0},
         "tilt 0 (ERM)": {"tilt": 0.0},
         "tilt 500, raw": {"tilt": 500.0, "tilt_scale": "raw"},
         "tilt 1e9, raw": {"tilt": 1e9, "tilt_scale": "raw"},
@@ -55,8 +62,10 @@ def variants(gsae: str, slices: dict[str, str], corpus: str) -> dict[str, dict[s
         "L0 128": {"k": 128},
         "embed alone": {"sites": ("embed",)},
         "resid.3 alone": {"sites": ("resid.3",)},
+        "resid.3 too": {"sites": ("embed", "resid.0", "resid.1", "resid.3")},
         "embed, resid.0 to resid.3": {"sites": ("embed", "resid.0", "resid.1", "resid.2", "resid.3")},
         "flag: effect >= 0.5": {"min_effect": 0.5},
+        "flag: response and association, both >= 0.5": {"flag": "both", "min_effect": 0.5},
         "flag: within-class association of the words' side": {"flag": "association"},
         "edit: mean": {"edit": "mean"},
         "edit: clamp": {"edit": "clamp"},
@@ -68,34 +77,32 @@ def bench_of(recipe: Recipe, settings: dict[str, Any], home: Path) -> Bench:
     return Bench(recipe.model_copy(update={"ssae": recipe.ssae.model_copy(update=settings)}), home)
 
 
-def general_saes(bench: Bench, corpus: str, home: Path) -> str:
+def general_saes(bench: Bench, corpus: str, home: Path, tokens: int) -> None:
     """Train the GSAEs of every site of the base, on documents drawn from the corpus."""
     sites = list(bench.recipe.ssae.sites)
     drawn = sample_documents(as_corpus(corpus), 1500, random_state=0)
     texts = list(drawn.texts if hasattr(drawn, "texts") else drawn)
     store = ActivationStore.build(home / "general", bench.model, texts, sites, include_special=True)
-    config = SAEConfig(d_sae=2048, k=32, architecture="batchtopk", n_tokens=2 * TOKENS)
+    config = SAEConfig(d_sae=2048, k=32, architecture="batchtopk", n_tokens=2 * tokens)
     for site in sites:
         sae = train_sae(store.at(site), config, checkpoint_dir=home / "saes", random_state=0)
         sae.cpu().save_pretrained(home / "gsae" / site)
-    return str(home / "gsae")
 
 
-def slices(bench: Bench, gsae: str, home: Path) -> dict[str, str]:
+def slices(bench: Bench, home: Path, tokens: int) -> None:
     """An eighth of the latents of GSAE and SSAE, those of most activation on the task's training texts."""
     sites = list(bench.recipe.ssae.sites)
     texts = [bench.task.texts[row] for row in bench.task.rows(*bench.recipe.protocol.train_splits)]
     store = ActivationStore.build(home / "activations", bench.model, texts, sites, include_special=True)
-    config = SAEConfig(d_sae=2048, k=32, architecture="batchtopk", tilt=0.3, n_tokens=TOKENS)
+    config = SAEConfig(d_sae=2048, k=32, architecture="batchtopk", tilt=0.3, n_tokens=tokens)
     for site in sites:
-        general = SparseAutoencoder.from_pretrained(Path(gsae) / site)
+        general = SparseAutoencoder.from_pretrained(home / "gsae" / site)
         special = train_sae(
             store.at(site), config, init=general, checkpoint_dir=home / "saes", random_state=0
         ).cpu()
         for name, sae in (("gsae", general), ("ssae", special)):
             mass = activation_mass(store.token_batches(), {site: sae})[site]
             slice_latents(sae, largest(mass, 1 / 8)).save_pretrained(home / f"{name}_slice" / site)
-    return {name: str(home / f"{name}_slice") for name in ("gsae", "ssae")}
 
 
 def fidelity(bench: Bench, seed: int) -> dict[str, float]:
@@ -109,17 +116,18 @@ def fidelity(bench: Bench, seed: int) -> dict[str, float]:
     return {key: float(np.mean([f[key] for f in found])) for key in ("fvu", "l0", "dead_fraction")}
 
 
-def measure(bench: Bench, seeds: list[int]) -> dict[str, Any]:
+def measure(bench: Bench, seeds: list[int], rows: tuple[str, ...] = ROWS) -> dict[str, Any]:
     start, scores = time.perf_counter(), []
     facts: list[dict[str, float]] = []
     for seed in seeds:
-        sets = bench.sets(seed)
-        found = {name: score(bench, sets, METHODS[name].run(bench, seed), seed) for name in ROWS}
+        here = bench.for_seed(seed)
+        sets = here.sets(seed)
+        found = {name: score(here, sets, METHODS[name].run(here, seed), seed) for name in rows}
         scores.append(found)
-        flagged = bench.debiaser(seed).flagged_
-        facts.append({**fidelity(bench, seed), "flagged": float((flagged.decision == "ablate").sum())})
+        flagged = here.debiaser(seed).flagged_
+        facts.append({**fidelity(here, seed), "flagged": float((flagged.decision == "ablate").sum())})
     row: dict[str, Any] = {key: float(np.mean([fact[key] for fact in facts])) for key in facts[0]}
-    for name in ROWS:
+    for name in rows:
         values = [found[name].worst_group_accuracy for found in scores]
         row[name] = {"mean": float(np.mean(values)), "seeds": values}
         row[f"{name} leakage"] = {
@@ -141,6 +149,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="*", help="parts of variants' names")
     parser.add_argument("--max-per-group", type=int, default=250)
+    parser.add_argument("--tokens", type=int, default=120_000, help="tokens that each SAE is trained on")
+    parser.add_argument("--validation-folds", type=int, help="judge on folds of the training texts")
     parser.add_argument("--dtype", default="float32")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*stand in more than one split.*")
@@ -150,21 +160,26 @@ def main() -> None:
             f"data.path={options.data}",
             "methods=[original]",
             f"data.max_per_group={options.max_per_group}",
-            f"ssae.train_tokens={TOKENS}",
+            f"ssae.train_tokens={options.tokens}",
             f"dtype={options.dtype}",
+            f"protocol.validation_folds={json.dumps(options.validation_folds)}",
         ],
     )
     base = bench_of(recipe, {}, options.home)
     task = base.task
     print(task.cell_counts().to_string(), flush=True)
-    gsae = general_saes(base, options.corpus, options.home)
-    chosen = variants(gsae, slices(base, gsae, options.home), options.corpus)
     rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else {}
+    chosen = {
+        name: settings
+        for name, settings in variants(options.home, options.corpus).items()
+        if name not in rows and (not options.only or any(part in name for part in options.only))
+    }
+    if any("sae" in settings for settings in chosen.values()):
+        general_saes(base, options.corpus, options.home, options.tokens)
+        slices(base, options.home, options.tokens)
     for name, settings in chosen.items():
-        if name in rows or (options.only and not any(part in name for part in options.only)):
-            continue
         rows[name] = measure(bench_of(recipe, settings, options.home), options.seeds)
-        facts = {"seeds": options.seeds, "texts": len(task), "tokens": TOKENS, "rows": rows}
+        facts = {"seeds": options.seeds, "texts": len(task), "tokens": options.tokens, "rows": rows}
         write_json(options.out, facts)
         print(name, {key: rows[name][key] for key in ("fvu", "l0", "flagged", "seconds")}, end=" ")
         print({row: round(rows[name][row]["mean"], 3) for row in ROWS}, flush=True)

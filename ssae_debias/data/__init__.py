@@ -21,7 +21,7 @@ from ssae_debias.data.patterns import (
     read_patterns,
 )
 from ssae_debias.data.sentences import first_sentence
-from ssae_debias.data.sets import ambiguous, at_most, balanced, cells
+from ssae_debias.data.sets import ambiguous, at_most, balanced, cells, held_out
 from ssae_debias.data.sources import PROFESSIONS, load_bias_in_bios, load_table, task_from_frame
 from ssae_debias.data.synthetic import carriers, synthetic_biographies
 from ssae_debias.data.synthetic_corpus import synthetic_corpus
@@ -62,6 +62,7 @@ __all__ = [
     "cramers_v",
     "delete_patterns",
     "first_sentence",
+    "held_out",
     "load_bias_in_bios",
     "load_table",
     "read_patterns",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -193,6 +194,54 @@ def at_most(task: Task, n: int, *, random_state: int | None = None) -> NDArray[n
             members = np.flatnonzero((task.split == split) & (task.groups() == group))
             kept.append(generator.permutation(members)[:n])
     return np.sort(np.concatenate(kept))
+
+
+def held_out(
+    task: Task, fold: int, *, n_folds: int = 5, splits: Sequence[str] = ("train",), random_state: int = 0
+) -> Task:
+    """The training texts as a task of their own, of which one fold is held out as split ``"dev"``.
+
+    Settings are chosen on such folds, so that no evaluation text has a part in the choice.
+
+    Parameters
+    ----------
+    task : Task
+    fold : int
+        Which fold is held out, from 0.
+    n_folds : int, default=5
+        Every group is dealt evenly over the folds.
+    splits : sequence of str, default=("train",)
+        What counts as training text; all other texts are left out.
+    random_state : int, default=0
+        Decides the folds. The same for all folds, so that each text is held out once.
+
+    Returns
+    -------
+    Task
+        In the same order for every fold, so that positions mean the same texts.
+
+    Raises
+    ------
+    ValueError
+        No such fold, or a group with fewer texts than folds.
+
+    Examples
+    --------
+    >>> from ssae_debias.data import synthetic_biographies
+    >>> [len(held_out(synthetic_biographies(200), fold).rows("dev")) for fold in range(5)]
+    [26, 24, 24, 24, 22]
+    """
+    if not 0 <= fold < n_folds or n_folds < 2:
+        raise ValueError(f"fold must be from 0 to n_folds - 1, of 2 folds or more; got {fold} of {n_folds}.")
+    part = task.select(task.rows(*splits))
+    generator = np.random.default_rng(random_state)
+    place = np.empty(len(part), dtype=np.int64)
+    for group, name in enumerate(task.group_names()):
+        members = np.flatnonzero(part.groups() == group)
+        if 0 < len(members) < n_folds:
+            raise ValueError(f"{n_folds} folds need as many texts of each group; {name} has {len(members)}.")
+        place[generator.permutation(members)] = np.arange(len(members)) % n_folds
+    return replace(part, split=np.where(place == fold, "dev", "train"))
 
 
 def _equal_parts(

@@ -23,6 +23,7 @@ from ssae_debias.data import (
     at_most,
     balanced,
     cells,
+    held_out,
     load_bias_in_bios,
     load_table,
     synthetic_biographies,
@@ -68,13 +69,24 @@ class Bench:
     home : Path
         Where stores, SAEs and pooled activations are kept.
     verbose : int, default=0
+    task, model : optional
+        In place of those that the recipe names.
     """
 
-    def __init__(self, recipe: Recipe, home: Path, *, verbose: int = 0) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        home: Path,
+        *,
+        verbose: int = 0,
+        task: Task | None = None,
+        model: TextModel | None = None,
+    ) -> None:
         self.recipe = recipe
         self.home = home
         self.verbose = verbose
-        self.task = load_task(recipe.data)
+        self.task = load_task(recipe.data) if task is None else task
+        self._model = model
         if len(self.task.label_names) != 2 or len(self.task.attribute_names) != 2:
             raise ValueError(
                 "A recipe's task has two labels and two attribute values; this one has "
@@ -83,10 +95,13 @@ class Bench:
             )
         self.leakage: dict[tuple[str, int], dict[str, float]] = {}  # by activations' sha256 and seed
         self._debiasers: dict[int, SSAEDebiaser] = {}
+        self._folds: dict[int, Bench] = {}
 
     @cached_property
     def model(self) -> TextModel:
         """The language model, loaded on first use."""
+        if self._model is not None:
+            return self._model
         return load_model(self.recipe.model, device=self.recipe.device, dtype=self.recipe.dtype)
 
     @cached_property
@@ -118,6 +133,19 @@ class Bench:
     def shift(self) -> Shift:
         """What the rows of SHIFT share: SAEs at many sites, attribution, decisions."""
         return Shift(self)
+
+    def for_seed(self, seed: int) -> Bench:
+        """The bench of a seed: this one, or, for validation, one on the training texts that evaluates on a fold."""
+        protocol = self.recipe.protocol
+        if protocol.validation_folds is None:
+            return self
+        fold = seed % protocol.validation_folds
+        if fold not in self._folds:
+            splits = {"train_splits": ("train",), "evaluation_splits": ("dev",), "validation_folds": None}
+            recipe = self.recipe.model_copy(update={"protocol": protocol.model_copy(update=splits)})
+            task = held_out(self.task, fold, n_folds=protocol.validation_folds, splits=protocol.train_splits)
+            self._folds[fold] = Bench(recipe, self.home, verbose=self.verbose, task=task, model=self.model)
+        return self._folds[fold]
 
     def sets(self, seed: int) -> Sets:
         """The rows that a seed trains and evaluates on."""

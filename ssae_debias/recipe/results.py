@@ -76,21 +76,22 @@ def _leakage(bench: Bench, sets: Sets, x: NDArray[Any], seed: int) -> dict[str, 
     return bench.leakage[key]
 
 
-def summarise(method: str, scores: Sequence[SeedScore], sets: Sets, seconds: float) -> MethodRow:
-    """One row of the table from one score a seed."""
-    n = len(sets.balanced_evaluation)
-    groups = {name: [s.groups[name] for s in scores] for name in sets.cells}
+def summarise(method: str, scores: Sequence[SeedScore], sets: Sequence[Sets], seconds: float) -> MethodRow:
+    """One row of the table from one score a seed, and the sets of each seed."""
+    n = len(sets[0].balanced_evaluation)
+    # every seed judges the same texts of a group, unless seeds are folds
+    sizes = {
+        name: len(np.unique(np.concatenate([one.cells[name] for one in sets]))) for name in sets[0].cells
+    }
+    groups = {name: [s.groups[name] for s in scores] for name in sizes}
     worst = min(groups, key=lambda name: np.mean(groups[name]))
     return MethodRow(
         method=method,
         needs_group_labels=METHODS[method].needs_group_labels,
         task_accuracy=_estimate([s.task_accuracy for s in scores], n),
         attribute_accuracy=_estimate([s.attribute_accuracy for s in scores], n),
-        worst_group_accuracy=_estimate([s.worst_group_accuracy for s in scores], len(sets.cells[worst])),
-        groups={
-            name: {"accuracy": _estimate(groups[name], len(rows)), "n": len(rows)}
-            for name, rows in sets.cells.items()
-        },
+        worst_group_accuracy=_estimate([s.worst_group_accuracy for s in scores], sizes[worst]),
+        groups={name: {"accuracy": _estimate(groups[name], size), "n": size} for name, size in sizes.items()},
         leakage={
             "linear": _estimate([s.leakage["linear"] for s in scores], n),
             "mlp": _estimate([s.leakage["mlp"] for s in scores], n),

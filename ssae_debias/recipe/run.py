@@ -74,24 +74,26 @@ def run_recipe(
     for check in dict.fromkeys(METHODS[name].check for name in recipe.methods):
         if check is not None:
             check(bench)
-    sets = {seed: bench.sets(seed) for seed in recipe.seeds}
+    benches = {seed: bench.for_seed(seed) for seed in recipe.seeds}
+    sets = {seed: benches[seed].sets(seed) for seed in recipe.seeds}
     rows = []
     with tqdm(total=len(recipe.methods) * len(recipe.seeds), unit="run", disable=not verbose) as bar:
         for name in recipe.methods:
             start, scores = time.perf_counter(), []
             for seed in recipe.seeds:
                 bar.set_description(f"{name}, seed {seed}")
-                outcome = METHODS[name].run(bench, seed)
-                scores.append(score(bench, sets[seed], outcome, seed))
+                outcome = METHODS[name].run(benches[seed], seed)
+                scores.append(score(benches[seed], sets[seed], outcome, seed))
                 bar.update()
-            row = summarise(name, scores, sets[recipe.seeds[0]], time.perf_counter() - start)
+            row = summarise(name, scores, list(sets.values()), time.perf_counter() - start)
             rows.append(row)
             if verbose:  # a long run shows what it has found so far
                 found = row.worst_group_accuracy
                 bar.write(
                     f"{name}: worst group {found.mean:.3f} ± {found.half_width:.3f}, {row.seconds:.0f} s"
                 )
-    sizes = _sizes(bench, recipe.seeds[0])
+    first = benches[recipe.seeds[0]]
+    sizes = _sizes(first, recipe.seeds[0])
     write_json(
         out / "results.json",
         {
@@ -102,7 +104,7 @@ def run_recipe(
             "rows": [dataclasses.asdict(row) for row in rows],
         },
     )
-    report = write_report(out / "report.html", _content(bench, rows, sizes))
+    report = write_report(out / "report.html", _content(first, recipe, rows, sizes))
     return RunResult(tuple(rows), out / "results.json", report)
 
 
@@ -118,8 +120,7 @@ def _sizes(bench: Bench, seed: int) -> dict[str, int]:
     }
 
 
-def _content(bench: Bench, rows: list[MethodRow], sizes: dict[str, int]) -> ReportContent:
-    recipe = bench.recipe
+def _content(bench: Bench, recipe: Recipe, rows: list[MethodRow], sizes: dict[str, int]) -> ReportContent:
     fitted = bench.fitted(recipe.seeds[0])
     task = bench.task
     summary = [
@@ -127,6 +128,8 @@ def _content(bench: Bench, rows: list[MethodRow], sizes: dict[str, int]) -> Repo
         f"{task.attribute_names[1]}, described by {len(bench.pairs.pairs)} word pairs.",
         f"Model: {bench.model.name}, read at {recipe.protocol.site}.",
     ]
+    if (folds := recipe.protocol.validation_folds) is not None:
+        summary.append(f"Validation: each seed holds out one of {folds} folds of the training texts.")
     if fitted is not None:
         n = int((fitted.flagged_["decision"] == "ablate").sum())
         after = (

@@ -96,6 +96,9 @@ class ProtocolSpec(_Section):
         Rows of the ambiguous and balanced sets: the first in dataset order (the published way), or drawn anew
         with each seed.
     train_splits, evaluation_splits : tuple of str
+    validation_folds : int, optional
+        Judge on parts of the training splits instead, to choose settings by: seed s trains without fold s modulo
+        this number and is judged on that fold. The evaluation splits are not read.
     """
 
     site: str = "resid.3"
@@ -106,6 +109,7 @@ class ProtocolSpec(_Section):
     draw: Literal["first", "random"] = "random"
     train_splits: tuple[str, ...] = ("train",)
     evaluation_splits: tuple[str, ...] = ("dev", "test")
+    validation_folds: int | None = Field(None, ge=2)
 
 
 class SSAESpec(_Section):

@@ -7,8 +7,19 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ssae_debias.data import Task, ambiguous, at_most, balanced, cells, load_table, synthetic_biographies
+from ssae_debias.data import (
+    Task,
+    ambiguous,
+    at_most,
+    balanced,
+    cells,
+    held_out,
+    load_table,
+    synthetic_biographies,
+)
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +142,25 @@ def test_a_smaller_task_keeps_small_groups_whole() -> None:
     np.testing.assert_array_equal(rows, at_most(task, 25, random_state=3))
     with pytest.raises(ValueError, match="n must be 1 or more"):
         at_most(task, 0)
+
+
+@given(n_folds=st.integers(2, 6), seed=st.integers(0, 1000))
+def test_folds_share_the_training_texts_out_and_see_no_other(n_folds: int, seed: int) -> None:
+    task = synthetic_biographies(300, random_state=seed)
+    folds = [held_out(task, fold, n_folds=n_folds, random_state=seed) for fold in range(n_folds)]
+    train = [task.texts[row] for row in task.rows("train")]
+    assert all(list(fold.texts) == train for fold in folds)
+    assert sorted(np.concatenate([fold.rows("dev") for fold in folds])) == list(range(len(train)))
+    for fold in folds:
+        sizes = fold.cell_counts()
+        # every group in every fold, as evenly as can be
+        assert (sizes["dev"] >= sizes.sum(axis=1) // n_folds).all()
+        assert not len(fold.rows("test"))
+
+
+def test_folds_that_cannot_be_made_are_refused() -> None:
+    task = synthetic_biographies(200)
+    with pytest.raises(ValueError, match="got 5 of 5"):
+        held_out(task, 5)
+    with pytest.raises(ValueError, match="surgeon/F has 6"):
+        held_out(task, 0, n_folds=7)

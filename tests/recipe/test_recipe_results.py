@@ -17,7 +17,7 @@ SETS = Sets(
 
 def row(values: list[float]):
     scores = [SeedScore(v, 0.5, {"a/M": 0.9, "a/F": v}, {"linear": 0.6, "mlp": 0.6}) for v in values]
-    return summarise("original", scores, SETS, 1.0)
+    return summarise("original", scores, [SETS] * len(scores), 1.0)
 
 
 def test_seeds_that_agree_still_leave_the_texts_chance() -> None:
@@ -48,4 +48,15 @@ def test_the_worst_group_is_taken_seed_by_seed() -> None:
         SeedScore(0.9, 0.5, {"a/M": 0.5, "a/F": 0.9}, {"linear": 0.6, "mlp": 0.6}),
         SeedScore(0.9, 0.5, {"a/M": 0.9, "a/F": 0.7}, {"linear": 0.6, "mlp": 0.6}),
     ]
-    assert summarise("original", scores, SETS, 1.0).worst_group_accuracy.mean == pytest.approx(0.6)
+    assert summarise(
+        "original", scores, [SETS] * len(scores), 1.0
+    ).worst_group_accuracy.mean == pytest.approx(0.6)
+
+
+def test_seeds_that_are_folds_know_a_group_by_all_its_texts() -> None:
+    folds = [
+        Sets(*(np.arange(n) for n in (50, 40, 20, 400)), cells={"a/M": np.arange(first, first + 10)})
+        for first in (0, 10, 20)
+    ]
+    scores = [SeedScore(0.9, 0.5, {"a/M": v}, {"linear": 0.6, "mlp": 0.6}) for v in (0.7, 0.8, 0.9)]
+    assert summarise("original", scores, folds, 1.0).groups["a/M"]["n"] == 30

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ssae_debias.cli import main
+from ssae_debias.data import synthetic_biographies
 from ssae_debias.recipe import Recipe
 
 RECIPE = """
@@ -145,3 +147,36 @@ def test_the_residue_on_pooled_rows_is_the_edited_model(finished: Path) -> None:
     debiaser = bench.debiaser(0)
     assert set(debiaser.residue_) == {"realignment", "erasure"}
     np.testing.assert_allclose(rows[:40], debiaser.transform(bench.task.texts[:40]), atol=2e-5)
+
+
+@pytest.mark.slow
+def test_validation_reads_no_evaluation_text(tmp_path: Path, minilm_path) -> None:
+    task = synthetic_biographies(400)
+    found = []
+    for name, spoil in (("whole", False), ("spoilt", True)):
+        frame = pd.DataFrame(
+            {"text": task.texts, "label": task.y, "attribute": task.sensitive_features, "split": task.split}
+        )
+        if spoil:
+            frame.loc[frame.split != "train", "text"] = "spoilt"
+        frame.to_parquet(tmp_path / f"{name}.parquet")
+        recipe = validation_recipe(tmp_path, f"{tmp_path}/{name}.parquet")
+        out = tmp_path / name
+        assert main(["run", str(recipe), "--out", str(out), "-q"]) == 0
+        results = json.loads((out / "results.json").read_text())
+        found.append([{**row, "seconds": 0} for row in results["rows"]])
+    assert found[0] == found[1]
+    sizes = {name: group["n"] for name, group in found[0][0]["groups"].items()}
+    assert sizes == dict(task.cell_counts()["train"].set_axis(sizes))
+    page = (tmp_path / "whole" / "report.html").read_text()
+    assert "one of 2 folds of the training texts" in page
+
+
+def validation_recipe(folder: Path, table: str) -> Path:
+    path = folder / "validation.yaml"
+    path.write_text(
+        "title: Validation\nmodel: demo\nprotocol: {site: resid.0, validation_folds: 2}\n"
+        f"data: {{source: table, path: {table}, label: label, attribute: attribute}}\n"
+        "methods: [original, leace_given_y]\nseeds: [0, 1]\n"
+    )
+    return path
