@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ssae_debias.sae import SAEConfig, SparseAutoencoder, tilted_weights
 from ssae_debias.sae.optimizer import UnitNormAdam
 from ssae_debias.sae.steps import DenseStep, SparseStep, StepResult
-from ssae_debias.sae.steps.selection import ActiveLatents
+from ssae_debias.sae.steps.screening import Screen
+from ssae_debias.sae.steps.selection import ActiveLatents, Whole
 
 
 def _sae(config: SAEConfig, d_in: int, seed: int, **options: bool) -> SparseAutoencoder:
@@ -179,3 +180,62 @@ def test_the_decoders_rows_keep_norm_one_and_feel_no_pull_along_themselves() -> 
 def test_sparse_step_refuses_what_it_cannot_serve() -> None:
     with pytest.raises(ValueError, match="topk and batchtopk"):
         SparseStep(SAEConfig(d_sae=8, architecture="relu"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 300),
+    d_in=st.integers(1, 24),
+    d_sae=st.sampled_from([1, 7, 64, 96, 250, 1024]),
+    k=st.integers(1, 40),
+    scale=st.sampled_from([1e-6, 1.0, 300.0]),
+    bias=st.sampled_from([-1.0, 0.0, 0.3]),
+    equal=st.booleans(),
+)
+def test_screening_in_bfloat16_finds_what_full_precision_finds(
+    seed: int, n: int, d_in: int, d_sae: int, k: int, scale: float, bias: float, equal: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d_in, generator=generator) * scale
+    W_enc = torch.randn(d_sae, d_in, generator=generator).t()
+    if equal:  # many latents alike: ties at every cut, within bfloat16's rounding
+        W_enc = (W_enc[:, :1] * (1 + 1e-3 * torch.rand(d_sae, generator=generator))).contiguous()
+    b_enc = bias * scale * torch.rand(d_sae, generator=generator)
+    k = min(k, d_sae)
+    p = x @ W_enc + b_enc
+    for precision in ("full", "bfloat16"):
+        rows, columns, values = Screen(x, W_enc, b_enc, k, precision=precision).largest()
+        torch.testing.assert_close(values, p[rows, columns], rtol=1e-4, atol=1e-5 * scale)
+        assert (rows.diff() >= 0).all()
+        # row by row the same values as the reference: which of equal latents is taken is anyone's choice
+        found = torch.zeros(n, k)
+        place = torch.arange(len(rows)) - torch.searchsorted(rows, rows)
+        found[rows, place] = values
+        expected = torch.relu(p).topk(k, dim=1).values
+        torch.testing.assert_close(
+            found.sort(dim=1, descending=True).values, expected, rtol=1e-4, atol=1e-5 * scale
+        )
+        floor = float(p.flatten().topk(min(k * n, p.numel())).values.min().clamp(min=0))
+        _, _, above = Screen(x, W_enc, b_enc, k, precision=precision).above(floor)
+        clear = 1e-4 * abs(floor) + 1e-5 * scale
+        assert int((p > floor + clear).sum()) <= len(above) <= int((p > floor - clear).sum())
+
+
+def test_a_token_crowded_with_equal_latents_is_looked_at_whole() -> None:
+    x, W_enc = torch.ones(3, 4), torch.full((4, 2048), 0.5)
+    rows, columns, values = Screen(x, W_enc, torch.zeros(2048), k=2, precision="bfloat16").largest()
+    assert rows.tolist() == [0, 0, 1, 1, 2, 2]
+    assert values.tolist() == [2.0] * 6
+    assert len(set(columns[:2].tolist())) == 2
+
+
+def test_the_whole_product_is_searched_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, W_enc = torch.randn(70, 9, generator=generator), torch.randn(33, 9, generator=generator).t()
+    b_enc = torch.randn(33, generator=generator)
+    screen, whole = Screen(x, W_enc, b_enc, 5, precision="full"), Whole(x, W_enc, b_enc, 5)
+    for one, other in ((screen.largest(), whole.largest()), (screen.above(0.7), whole.above(0.7))):
+        dense = [torch.zeros(70, 33).index_put((r, c), v) for r, c, v in (one, other)]
+        torch.testing.assert_close(dense[0], dense[1])
+    assert screen.likely_floor() == pytest.approx(whole.likely_floor())

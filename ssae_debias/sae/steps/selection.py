@@ -1,29 +1,31 @@
-"""Finding the active latents of a batch without holding all its pre-activations.
+"""Which latents are active in training: each token's k largest, or the n·k largest of a batch.
 
-The encoder's product is made for some hundred tokens at a time into one reused buffer. TopK picks each token's k
-largest on the spot. BatchTopK needs the n·k largest of the whole batch: what lies above a *floor* a little below
-the last batch's cut is collected, and the cut is then made among those few. If the floor was too high (fewer
-than n·k found) it is lowered and the batch done again, so that the result is exact whatever the floor was.
+BatchTopK needs the n·k largest of the whole batch: what lies above a *floor* a little below the last batch's cut
+is collected, and the cut is then made among those few. If the floor was too high (fewer than n·k found) it is
+lowered and the batch done again, so that the result is exact whatever the floor was.
+
+On a CPU the pre-activations are screened (`ssae_debias.sae.steps.screening`) and never held all at once.
+Elsewhere they are made some thousand tokens at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ssae_debias.sae.steps.codes import SparseCodes
+from ssae_debias.sae.steps.screening import Entries, Precision, Screen
 
-CHUNK_ROWS = 512
-FLOOR_BELOW_CUT = 0.85
-"""Batches' cuts differ by a few per cent: this far below the last one, some half too many candidates are found
-and hardly ever too few."""
+LEAST_MARGIN = 0.03
+"""The floor lies at least this part below the last cut, and twice as far as cuts have lately differed."""
+FORGETTING = 0.9
+CHUNK_ROWS = 2048
 
 
 class ActiveLatents:
-    """Selects a batch's active latents from ``x W_enc + b_enc``; remembers a buffer and the last cut for speed.
+    """Selects a batch's active latents from ``x W_enc + b_enc``; remembers the last cut for speed.
 
     Parameters
     ----------
@@ -31,6 +33,8 @@ class ActiveLatents:
         Latents per token.
     per_token : bool
         k for each token (TopK), or n·k for the batch (BatchTopK).
+    precision : {"auto", "full", "bfloat16"}, default "auto"
+        Of the screening on a CPU; what is selected does not depend on it.
 
     Examples
     --------
@@ -42,75 +46,90 @@ class ActiveLatents:
     [3.0, 0.20000000298023224]
     """
 
-    def __init__(self, k: int, *, per_token: bool) -> None:
+    def __init__(self, k: int, *, per_token: bool, precision: Precision = "auto") -> None:
         self.k = k
         self.per_token = per_token
+        self.precision: Precision = precision
         self._floor: float | None = None
-        self._buffers: tuple[Tensor, Tensor] | None = None
+        self._last_cut: float | None = None
+        self._spread = 0.1
 
     @torch.no_grad()
     def __call__(self, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> SparseCodes:
         """The codes of encoder inputs `x` (n, d_in) under `W_enc` (d_in, d_sae) and `b_enc` (d_sae,)."""
-        n, d_sae = x.shape[0], W_enc.shape[1]
-        places, values = (self._topk if self.per_token else self._batch_topk)(x, W_enc, b_enc)
-        rows = torch.div(places, d_sae, rounding_mode="floor")
-        return SparseCodes(rows, places - rows * d_sae, values, (n, d_sae))
+        shape = (x.shape[0], W_enc.shape[1])
+        k = min(self.k, shape[1])
+        if x.device.type == "cpu":
+            product: Screen | Whole = Screen(x, W_enc, b_enc, k, precision=self.precision)
+        else:
+            product = Whole(x, W_enc, b_enc, k)
+        entries = product.largest() if self.per_token else self._above_cut(product, k * shape[0])
+        return SparseCodes(*entries, shape)
 
-    def _chunks(self, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Some tokens' first place in the flattened batch, their pre-activations, and room for a mask of these."""
-        shape = (min(CHUNK_ROWS, x.shape[0]), W_enc.shape[1])
-        if self._buffers is None or self._buffers[0].shape != shape or self._buffers[0].dtype != x.dtype:
-            self._buffers = (x.new_empty(shape), x.new_empty(shape, dtype=torch.bool))
-        p, mask = self._buffers
-        for start in range(0, x.shape[0], CHUNK_ROWS):
-            chunk = x[start : start + CHUNK_ROWS]
-            n = chunk.shape[0]
-            yield start * shape[1], torch.addmm(b_enc, chunk, W_enc, out=p[:n]), mask[:n]
-
-    def _topk(self, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> tuple[Tensor, Tensor]:
-        found_places, found_values = [], []
-        for start, p, _ in self._chunks(x, W_enc, b_enc):
-            values, latents = p.topk(self.k, dim=1, sorted=False)
-            first = torch.arange(p.shape[0], device=p.device)[:, None] * p.shape[1] + start
-            positive = values > 0
-            found_places.append((latents + first)[positive])
-            found_values.append(values[positive])
-        return torch.cat(found_places), torch.cat(found_values)
-
-    def _batch_topk(self, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> tuple[Tensor, Tensor]:
-        budget = min(self.k * x.shape[0], x.shape[0] * W_enc.shape[1])
-        floor = self._floor
-        if floor is None:
-            _, first, _ = next(self._chunks(x, W_enc, b_enc))
-            floor = _likely_floor(first, self.k)
-        places, values = self._above(floor, x, W_enc, b_enc)
+    def _above_cut(self, product: Screen | Whole, budget: int) -> Entries:
+        floor = product.likely_floor() if self._floor is None else self._floor
+        rows, columns, values = product.above(floor)
         while values.numel() < budget and floor > 0:
             floor = floor / 2 if floor > 1e-6 else 0.0
-            places, values = self._above(floor, x, W_enc, b_enc)
+            rows, columns, values = product.above(floor)
         if values.numel() <= budget:
-            self._floor = None
-            return places, values
+            self._floor = self._last_cut = None
+            return rows, columns, values
         cut = values.topk(budget, sorted=False).values.min()
-        self._floor = FLOOR_BELOW_CUT * float(cut)
+        self._floor = self._next_floor(float(cut))
         kept = values >= cut
-        return places[kept], values[kept]
+        return rows[kept], columns[kept], values[kept]
 
-    def _above(self, floor: float, x: Tensor, W_enc: Tensor, b_enc: Tensor) -> tuple[Tensor, Tensor]:
-        found_places, found_values = [], []
-        for start, p, mask in self._chunks(x, W_enc, b_enc):
-            places = _nonzero(torch.gt(p, floor, out=mask).flatten())
-            found_places.append(places + start)
-            found_values.append(p.flatten().index_select(0, places))
-        return torch.cat(found_places), torch.cat(found_values)
-
-
-def _likely_floor(p: Tensor, k: int) -> float:
-    rank = min(2 * k * p.shape[0], p.numel())
-    return max(0.0, float(p.flatten().topk(rank, sorted=False).values.min()))
+    def _next_floor(self, cut: float) -> float:
+        """A little below where the next batch is likely to be cut."""
+        if self._last_cut is not None:
+            self._spread = max(abs(cut / self._last_cut - 1), FORGETTING * self._spread)
+        self._last_cut = cut
+        return cut * max(0.0, 1 - max(LEAST_MARGIN, 2 * self._spread))
 
 
-def _nonzero(mask: Tensor) -> Tensor:
-    if mask.device.type == "cpu":
-        # numpy's search of a sparse boolean mask is several times as fast as torch's
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return mask.nonzero().squeeze(1)
+class Whole:
+    """A batch's pre-activations, looked at one by one; the same questions as to a `Screen`, on any device.
+
+    Parameters are those of `Screen`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, W_enc = torch.tensor([[3.0, 2.0], [0.25, 0.1]]), torch.eye(2)
+    >>> rows, columns, values = Whole(x, W_enc, torch.zeros(2), k=1).above(0.15)
+    >>> rows.tolist(), columns.tolist(), values.tolist()
+    ([0, 0, 1], [0, 1, 0], [3.0, 2.0, 0.25])
+    """
+
+    def __init__(self, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> None:
+        self.x, self.W_enc, self.b_enc, self.k = x, W_enc, b_enc, k
+
+    def above(self, floor: float) -> Entries:
+        """All entries greater than `floor`."""
+        parts = []
+        for start, p in self._chunks():
+            rows, columns = (p > floor).nonzero(as_tuple=True)
+            parts.append((rows + start, columns, p[rows, columns]))
+        rows, columns, values = (torch.cat(part) for part in zip(*parts, strict=True))
+        return rows, columns, values
+
+    def largest(self) -> Entries:
+        """Each token's k largest entries, without those that are not positive."""
+        parts = []
+        for start, p in self._chunks():
+            values, columns = p.topk(self.k, dim=1, sorted=False)
+            rows, places = (values > 0).nonzero(as_tuple=True)
+            parts.append((rows + start, columns[rows, places], values[rows, places]))
+        rows, columns, values = (torch.cat(part) for part in zip(*parts, strict=True))
+        return rows, columns, values
+
+    def likely_floor(self) -> float:
+        """A value that hardly too few of the batch's entries exceed for k a token, told from its first tokens."""
+        _, p = next(self._chunks())
+        rank = min(2 * self.k * p.shape[0], p.numel())
+        return max(0.0, float(p.flatten().topk(rank, sorted=False).values.min()))
+
+    def _chunks(self) -> Iterator[tuple[int, Tensor]]:
+        for start in range(0, self.x.shape[0], CHUNK_ROWS):
+            yield start, torch.addmm(self.b_enc, self.x[start : start + CHUNK_ROWS], self.W_enc)

@@ -60,9 +60,10 @@ class SparseStep:
         self, sae: SparseAutoencoder, x: Tensor, weigh: WeighLosses, dead: Tensor | None = None
     ) -> StepResult:
         """See `ssae_debias.sae.steps.Step`."""
-        centred = x - sae.b_dec if sae.apply_b_dec_to_input else x
-        codes = self._active_latents(centred, sae.W_enc, sae.b_enc)
-        residual = x - codes.times(sae.W_dec) - sae.b_dec
+        centred = x - sae.b_dec
+        to_encoder = centred if sae.apply_b_dec_to_input else x
+        codes = self._active_latents(to_encoder, sae.W_enc, sae.b_enc)
+        residual = centred - codes.times(sae.W_dec)
         losses = residual.square().sum(1)
         weights = weigh(losses)
 
@@ -70,12 +71,12 @@ class SparseStep:
         to_codes = codes.sampled_product(to_output, sae.W_dec)
         by_latent, order = codes.transposed()
         W_dec_grad = by_latent.times(to_output)
-        W_enc_grad = by_latent.with_values(to_codes[order]).times(centred)
+        W_enc_grad = by_latent.with_values(to_codes[order]).times(to_encoder)
         b_enc_grad = torch.zeros_like(sae.b_enc).index_add_(0, codes.columns, to_codes)
         if dead is not None and wants_revival(self.config, dead):
             grads = (W_enc_grad, b_enc_grad, W_dec_grad)
             add_revival_gradients(
-                sae.W_enc.t(), sae.b_enc, sae.W_dec, grads, centred, residual, dead, self.config
+                sae.W_enc.t(), sae.b_enc, sae.W_dec, grads, to_encoder, residual, dead, self.config
             )
         b_dec_grad = to_output.sum(0)
         if sae.apply_b_dec_to_input:
