@@ -5,18 +5,15 @@ buffer* reconciles the two: it is filled from the stream of rows, each batch is 
 the next rows of the stream are written into the slots just emptied. Memory is bounded by the buffer, every
 row comes out exactly once, and neighbours in the file end up about one buffer's length apart.
 
-Rows are moved as raw bits by NumPy, whose row gather and scatter are about twice as fast as PyTorch's on a
-CPU; the buffer stays in the stored dtype, so half precision halves it.
+The buffer stays in the stored dtype, so half precision halves it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ssae_debias.data.randomness import RandomState, as_generator
@@ -67,17 +64,19 @@ def _shuffled(rows: _Rows, batch_size: int, buffer_rows: int, rng: np.random.Gen
     first = rows.peek()
     if first is None:
         return
-    bits = _bits(first)
-    buffer = np.empty((buffer_rows, bits.shape[1]), dtype=bits.dtype)
-    filled = rows.copy_into(buffer, np.arange(buffer_rows))
-    emptied = np.empty(0, dtype=np.int64)
+    # NumPy asks the system for huge pages, PyTorch does not: rows far apart are found twice as fast
+    memory = np.empty((buffer_rows, first.shape[1] * first.element_size()), dtype=np.uint8)
+    buffer = torch.from_numpy(memory).view(first.dtype)
+    filled = rows.fill(buffer)
+    emptied = torch.empty(0, dtype=torch.int64)
     while filled == buffer_rows and not len(emptied):
-        slots = rng.choice(buffer_rows, batch_size, replace=False, shuffle=False)
-        yield _batch(buffer, slots, first.dtype)
+        slots = torch.from_numpy(rng.choice(buffer_rows, batch_size, replace=False, shuffle=False))
+        yield _batch(buffer, slots)
         emptied = slots[rows.copy_into(buffer, slots) :]
-    left = rng.permutation(np.setdiff1d(np.arange(filled), emptied, assume_unique=True))
-    for start in range(0, len(left), batch_size):
-        yield _batch(buffer, left[start : start + batch_size], first.dtype)
+    left = np.setdiff1d(np.arange(filled), emptied.numpy(), assume_unique=True)
+    for slots in torch.from_numpy(rng.permutation(left)).split(batch_size):
+        if len(slots):  # splitting nothing gives one empty part
+            yield _batch(buffer, slots)
 
 
 class _Rows:
@@ -96,21 +95,36 @@ class _Rows:
                 return None
         return self._current
 
-    def copy_into(self, buffer: NDArray[Any], slots: NDArray[np.int64]) -> int:
-        """Copy the next rows into the slots; how many there were."""
+    def fill(self, buffer: Tensor) -> int:
+        """Copy the next rows to the buffer's, from the first on; how many there were."""
         done = 0
-        while done < len(slots) and (chunk := self.peek()) is not None:
-            n = min(len(slots) - done, len(chunk) - self._start)
-            buffer[slots[done : done + n]] = _bits(chunk[self._start : self._start + n])
-            self._start += n
-            done += n
+        while done < len(buffer) and (taken := self._take(len(buffer) - done)) is not None:
+            buffer[done : done + len(taken)] = taken
+            done += len(taken)
         return done
 
+    def copy_into(self, buffer: Tensor, slots: Tensor) -> int:
+        """Copy the next rows into the slots; how many there were."""
+        done = 0
+        while done < len(slots) and (taken := self._take(len(slots) - done)) is not None:
+            _bits(buffer).index_copy_(0, slots[done : done + len(taken)], _bits(taken))
+            done += len(taken)
+        return done
 
-def _bits(rows: Tensor) -> NDArray[Any]:
-    # NumPy has no bfloat16
-    return (rows.view(torch.int16) if rows.dtype == torch.bfloat16 else rows).numpy()
+    def _take(self, n: int) -> Tensor | None:
+        """At most `n` of the rows that come next, None at the end."""
+        chunk = self.peek()
+        if chunk is None:
+            return None
+        taken = chunk[self._start : self._start + n]
+        self._start += len(taken)
+        return taken
 
 
-def _batch(buffer: NDArray[Any], slots: NDArray[np.int64], dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(buffer.take(slots, axis=0)).view(dtype).float()
+def _bits(rows: Tensor) -> Tensor:
+    # PyTorch moves half precision several times slower than integers of its size
+    return rows.view(torch.int16) if rows.element_size() == 2 else rows
+
+
+def _batch(buffer: Tensor, slots: Tensor) -> Tensor:
+    return _bits(buffer).index_select(0, slots).view(buffer.dtype).float()
