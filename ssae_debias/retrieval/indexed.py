@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Self
 
 import numpy as np
@@ -55,13 +56,16 @@ class IndexedCorpus:
         ValueError
             At the end, where there was no document.
         """
-        digests: list[NDArray[np.uint64]] = []
-        for texts in self._corpus.batches(size):
-            digests.append(digests_of(texts))
-            yield texts
-        if not digests:
-            raise ValueError("the corpus holds no documents; nothing to retrieve from.")
-        self._digests = np.concatenate(digests)
+        # on disk, for they too outgrow memory; the file has no name, and goes when its last reader goes
+        with TemporaryFile() as spool:
+            for texts in self._corpus.batches(size):
+                spool.write(digests_of(texts).astype("<u8").tobytes())
+                yield texts
+            n = spool.tell() // 8
+            if not n:
+                raise ValueError("the corpus holds no documents; nothing to retrieve from.")
+            spool.flush()
+            self._digests = np.memmap(spool, dtype="<u8", mode="r", shape=n)
 
     def fetch(self, ids: Sequence[int] | NDArray[np.int64]) -> list[str]:
         """Documents by id, in the order asked for.

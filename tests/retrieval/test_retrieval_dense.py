@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from ssae_debias.activations import TextModel, load_model
-from ssae_debias.files import DamagedFileError
+from ssae_debias.files import MANIFEST, DamagedFileError, read_json, write_json
 from ssae_debias.retrieval import DenseRetriever, Retriever
 from ssae_debias.retrieval.vector_index import new_index, search, unit_rows
 
@@ -119,6 +121,106 @@ class TestSaved:
         index.write_bytes(index.read_bytes()[:-8])
         with pytest.raises(DamagedFileError, match=r"index\.faiss"):
             DenseRetriever.load(tmp_path / "index", corpus=["a surgeon"], encoder=encoder)
+
+    def test_several_shards(
+        self, fitted: DenseRetriever, leads: pd.DataFrame, encoder: TextModel, tmp_path: Path
+    ) -> None:
+        cut = DenseRetriever(encoder, max_length=32, shard_size=100).fit(leads["text"])
+        cut.save(tmp_path / "index")
+        again = DenseRetriever.load(tmp_path / "index", corpus=leads["text"], encoder=encoder)
+        assert [shard.n for shard in again.index_.shards] == [100, 100, 40]
+        assert again.shard_size == 100
+        whole, before, after = (which.retrieve(SEEDS, n=7) for which in (fitted, cut, again))
+        np.testing.assert_array_equal(after.scores, before.scores)
+        # other texts in a batch with it move a vector by what floats round
+        np.testing.assert_allclose(before.scores, whole.scores, atol=1e-5)
+        assert after.texts == before.texts == whole.texts
+        file = tmp_path / "index" / "index-00001.faiss"
+        file.write_bytes(file.read_bytes()[:-8])
+        with pytest.raises(DamagedFileError, match=r"index-00001\.faiss"):
+            DenseRetriever.load(tmp_path / "index", corpus=leads["text"], encoder=encoder)
+
+    def test_an_index_saved_before_there_were_shards(self, encoder: TextModel, tmp_path: Path) -> None:
+        corpus = ["a surgeon", "a ship"]
+        DenseRetriever(encoder).fit(corpus).save(tmp_path / "index")
+        manifest = read_json(tmp_path / "index" / MANIFEST)
+        del manifest["index"], manifest["parameters"]["shard_size"]
+        write_json(tmp_path / "index" / MANIFEST, manifest)
+        again = DenseRetriever.load(tmp_path / "index", corpus=corpus, encoder=encoder)
+        assert (again.index_.kind, again.index_.ntotal) == ("exact", 2)
+        assert again.retrieve(["a nurse"], n=1).texts == ["a surgeon"]
+
+
+class Watched(DenseRetriever):
+    """Counts the texts that it embeds."""
+
+    embedded = 0
+
+    def _embed(self, encoder: TextModel, texts: list[str]) -> np.ndarray:
+        self.embedded += len(texts)
+        return super()._embed(encoder, texts)
+
+
+class TestFolders:
+    def test_a_kept_index_is_found_again(
+        self, encoder: TextModel, leads: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        settings = {"max_length": 8, "shard_size": 50, "cache_dir": tmp_path}
+        texts = leads["text"][:120]
+        first = Watched(encoder, **settings).fit(texts)
+        assert first.embedded == 120
+        again = Watched(encoder, **settings).fit(texts)
+        assert again.embedded == 0
+        assert len(list(tmp_path.iterdir())) == 1
+        np.testing.assert_array_equal(again.retrieve(SEEDS, 9).scores, first.retrieve(SEEDS, 9).scores)
+        # the vectors serve every kind of index, and what makes other vectors has a folder of its own
+        by_cells = Watched(encoder, index="ivf", n_probe=1_000, **settings).fit(texts)
+        assert by_cells.embedded == 0
+        np.testing.assert_array_equal(by_cells.retrieve(SEEDS, 9).ids, first.retrieve(SEEDS, 9).ids)
+        assert Watched(encoder, **{**settings, "max_length": 9}).fit(texts).embedded == 120
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_another_corpus_does_not_touch_what_is_kept(self, encoder: TextModel, tmp_path: Path) -> None:
+        kept = DenseRetriever(encoder, cache_dir=tmp_path).fit(["a surgeon", "a ship"])
+        with pytest.raises(ValueError, match="another corpus, which differs at documents 0 to 1"):
+            DenseRetriever(encoder, cache_dir=tmp_path).fit(["a surgeon", "a boat"])
+        assert kept.retrieve(["a nurse"], n=1).texts == ["a surgeon"]
+
+    def test_an_edited_encoder_is_not_kept(self, minilm_path: Path, tmp_path: Path) -> None:
+        edited = load_model(minilm_path)
+        edited.module.register_forward_hook(lambda *_: None)
+        with pytest.raises(ValueError, match="forward hooks"):
+            DenseRetriever(edited, cache_dir=tmp_path).fit(["a surgeon"])
+        DenseRetriever(edited).fit(["a surgeon"])
+        assert not list(tmp_path.iterdir())
+
+    def test_the_temporary_index_goes_with_the_retriever(self, encoder: TextModel, tmp_path: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            retriever = DenseRetriever(encoder, directory=tmp_path).fit(["a surgeon"]).fit(["a nurse"])
+            assert len(list(tmp_path.iterdir())) == 1
+            assert retriever.retrieve(["nurse"], n=1).texts == ["a nurse"]
+            del retriever
+            gc.collect()
+            assert not list(tmp_path.iterdir())
+
+    def test_a_failing_corpus_leaves_nothing_and_keeps_the_old_index(
+        self, encoder: TextModel, tmp_path: Path
+    ) -> None:
+        (tmp_path / "work").mkdir()
+        (tmp_path / "bad.jsonl").write_text('{"text": "fine"}\n{"text": 3}\n')
+        retriever = DenseRetriever(encoder, directory=tmp_path / "work", shard_size=1).fit(["a surgeon"])
+        with pytest.raises(TypeError, match="row 1"):
+            retriever.fit(tmp_path / "bad.jsonl")
+        assert len(list((tmp_path / "work").iterdir())) == 1
+        assert retriever.retrieve(["surgeon"], n=1).texts == ["a surgeon"]
+
+    def test_an_index_that_is_gone_is_named(self, encoder: TextModel, tmp_path: Path) -> None:
+        DenseRetriever(encoder).fit(["a surgeon"]).save(tmp_path / "index")
+        loaded = DenseRetriever.load(tmp_path / "index", corpus=["a surgeon"], encoder=encoder)
+        (tmp_path / "index" / "index.faiss").unlink()
+        with pytest.raises(DamagedFileError, match=r"index\.faiss is missing"):
+            loaded.retrieve(["a nurse"], n=1)
 
 
 class TestBadInput:
