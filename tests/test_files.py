@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,7 +53,69 @@ def test_an_error_while_building_leaves_the_old_folder_and_no_debris(tmp_path: P
     assert names(tmp_path) == ["saved"]
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+def write_folder(target: Path, text: str) -> None:
+    with folder_aside(target) as aside:
+        (aside / "a.txt").write_text(text)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="folders change places in one step on Linux alone")
+def test_a_folder_is_there_at_every_moment_of_its_replacement(tmp_path: Path) -> None:
+    target, seen, done = tmp_path / "saved", Counter[str](), threading.Event()
+    write_folder(target, "0")
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                # the folder that was found is read even if another takes its place meanwhile
+                folder = os.open(target, os.O_RDONLY)
+                os.close(folder)
+                seen["there"] += 1
+            except FileNotFoundError:
+                seen["gone"] += 1
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for number in range(200):
+        write_folder(target, str(number))
+    done.set()
+    reader.join()
+    assert seen["there"] > 10
+    assert seen["gone"] == 0
+    assert (target / "a.txt").read_text() == "199"
+    assert names(tmp_path) == ["saved"]
+
+
+@pytest.mark.parametrize("code", [None, errno.EINVAL, errno.ENOSYS])
+def test_where_folders_cannot_change_places_they_are_replaced_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    class System:
+        """What of the system's library is asked for, on a disk that cannot or a system that does not know how."""
+
+        if code is not None:
+
+            @staticmethod
+            def renameat2(*_: object) -> int:
+                return -1
+
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: System)
+    monkeypatch.setattr("ctypes.get_errno", lambda: code)
+    for text in ("old", "new"):
+        write_folder(tmp_path / "saved", text)
+    assert (tmp_path / "saved" / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["saved"]
+
+
+def test_a_link_is_replaced_and_not_what_it_points_to(tmp_path: Path) -> None:
+    write_folder(tmp_path / "elsewhere", "old")
+    (tmp_path / "saved").symlink_to(tmp_path / "elsewhere")
+    write_folder(tmp_path / "saved", "new")
+    assert (tmp_path / "elsewhere" / "a.txt").read_text() == "old"
+    assert (tmp_path / "saved" / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["elsewhere", "saved"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS])
 def test_disk_errors_name_the_path(tmp_path: Path, code: int) -> None:
     target = tmp_path / "deep" / "a.txt"
     with pytest.raises(OSError, match="a.txt") as caught, file_aside(target):
