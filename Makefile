@@ -2,8 +2,10 @@
 # make test   lint, types and the whole test suite
 PYTHON ?= python3
 BIN := .venv/bin
+# the releases that docs/formats.md speaks of; the newest: make peers PEERS="sae-lens dictionary-learning eai-sparsify"
+PEERS ?= sae-lens==6.54.12 dictionary-learning==0.1.0 eai-sparsify==1.3.3
 
-.PHONY: demo test lint lowest clean
+.PHONY: demo test lint lowest peers clean
 
 demo: .venv/demo
 	$(BIN)/ssae-debias run recipes/bias_in_bios_demo.yaml --out runs/demo $(DEMO_FLAGS)
@@ -21,6 +23,12 @@ lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable ".[test]"
 	HF_HUB_OFFLINE=1 .venv-lowest/bin/python -m pytest -m "not slow"
+
+# saved SAEs between us and the packages whose formats we read, in an environment of its own
+peers:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]" $(PEERS)
+	SSAE_DEBIAS_PEERS=1 HF_HUB_OFFLINE=1 .venv-peers/bin/python -m pytest tests/sae/test_sae_saelens_roundtrip.py
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python 3.11 or later is needed; $(PYTHON) is {v[0]}.{v[1]}. Try: make PYTHON=python3.12")'

@@ -2,15 +2,15 @@
 
 `SparseAutoencoder` is the dictionary and `SAEConfig` how it is trained; `train_sae` trains one from scratch (a
 GSAE) or specialises one (an SSAE); `reconstruction_metrics` says how faithful it is; `save_sae` and `load_sae`
-keep it, the latter in any released format (`load_release` reads one dictionary a site). The objective's tilt
-lives in `tilted_risk`, what makes codes sparse in `sparsity`, and the two ways to compute a step's gradients in
-`steps`.
+keep it, the latter in any released format (`load_release` reads one dictionary a site), and `push_sae` shares it on
+the Hugging Face hub. The objective's tilt lives in `tilted_risk`, what makes codes sparse in `sparsity`, and the two
+ways to compute a step's gradients in `steps`.
 """
 
 from ssae_debias.sae.autoencoder import SparseAutoencoder
 from ssae_debias.sae.config import SAEConfig
 from ssae_debias.sae.evaluation import fraction_of_variance_unexplained, reconstruction_metrics, tail_error
-from ssae_debias.sae.formats import load_release, load_sae, save_sae
+from ssae_debias.sae.formats import load_release, load_sae, push_sae, push_saes, save_sae
 from ssae_debias.sae.sources import ActivationSource, ArraySource
 from ssae_debias.sae.tilted_risk import (
     effective_sample_size,
@@ -32,6 +32,8 @@ __all__ = [
     "hierarchical_tilted_weights",
     "load_release",
     "load_sae",
+    "push_sae",
+    "push_saes",
     "reconstruction_metrics",
     "save_sae",
     "tail_error",

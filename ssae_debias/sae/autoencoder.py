@@ -252,6 +252,29 @@ class SparseAutoencoder(nn.Module):
 
         save_sae(self, path)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        folder: str | None = None,
+        private: bool = True,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Push to the Hugging Face hub and return the id to load from; see `ssae_debias.sae.push_sae`."""
+        from ssae_debias.sae.formats import push_sae
+
+        return push_sae(
+            self,
+            repo_id,
+            folder=folder,
+            private=private,
+            revision=revision,
+            commit_message=commit_message,
+            token=token,
+        )
+
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str], **options: Any) -> SparseAutoencoder:
         """Read an SAE in any of the released formats; see `ssae_debias.sae.formats.load_sae`."""

@@ -11,7 +11,11 @@ PREFIX = "hub:"
 # weights and settings; a repository's code and pictures are not fetched
 WANTED = ("*.json", "*.safetensors", "*.npz", "*.pt")
 
-_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<folder>[\w.@=-]+(/[\w.@=-]+)*))?")
+REPO = r"[\w.-]+/[\w.-]+"
+REVISION = r"[\w.-]+"
+FOLDER = r"[\w.@=-]+(/[\w.@=-]+)*"
+
+_ID = re.compile(rf"(?P<repo>{REPO})(@(?P<revision>{REVISION}))?(/(?P<folder>{FOLDER}))?")
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
