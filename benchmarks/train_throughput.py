@@ -28,8 +28,8 @@ from throughput_contestants import CONTESTANTS, PEERS, Size
 from torch import Tensor
 
 SIZES = {
-    "small": Size(d_in=384, d_sae=6144, k=32, batch=4096, steps=20),
-    "large": Size(d_in=512, d_sae=16384, k=32, batch=4096, steps=12),
+    "small": Size(d_in=384, d_sae=6144, k=32, batch=4096, steps=16),
+    "large": Size(d_in=512, d_sae=16384, k=32, batch=4096, steps=8),
 }
 STEPS_A_TURN = 4
 

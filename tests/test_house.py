@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ssae_debias"
 ORDER = (
-    "files", "data", "retrieval", "activations", "sae", "latents", "edit", "metrics", "rivals", "report",
+    "files", "ranks", "data", "retrieval", "activations", "sae", "latents", "edit", "metrics", "rivals", "report",
     "estimators", "recipe", "cli",
 )  # fmt: skip
 # retrieval is earlier in the flow, but ranks by a model and an SAE

@@ -7,6 +7,7 @@ activations in checked shards, so that a second run reads instead of computing.
 
 from ssae_debias.activations.bundled import minilm_path
 from ssae_debias.activations.model import TextModel, load_model
+from ssae_debias.activations.prefetching import prefetched
 from ssae_debias.activations.reading import TokenBatch, read_pooled, read_tokens, resolve_sites, site_widths
 from ssae_debias.activations.shuffling import shuffled_batches
 from ssae_debias.activations.sites import (
@@ -29,6 +30,7 @@ __all__ = [
     "available_sites",
     "load_model",
     "minilm_path",
+    "prefetched",
     "read_pooled",
     "read_tokens",
     "resolve_site",

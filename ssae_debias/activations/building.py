@@ -3,6 +3,9 @@
 A shard is a run of texts with at most `shard_tokens` tokens that count, so where a shard ends depends on
 where it starts and on nothing else. Going on after a kill, or repairing one shard in the middle, is then the
 same loop as building from nothing: walk through the texts, and compute what is not there.
+
+Several ranks (`ssae_debias.ranks`) fill a store in rounds, each a shard; after every round rank 0 lists what was
+written. The finished store is the one that a single process makes, byte for byte.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ssae_debias.activations.batching import TokenizedTexts, tokenize
+from ssae_debias.activations.dividing import shard_ranges
 from ssae_debias.activations.model import DTYPES, TextModel
 from ssae_debias.activations.reading import read_tokenized, site_widths
 from ssae_debias.activations.sites import Site
 from ssae_debias.files import MANIFEST, DamagedFileError, read_json, sha256_of, write_json, write_tensors
+from ssae_debias.ranks import ALONE, Ranks
 
 KIND = "activation store"
 TOKEN_FACTS = ("text_index", "position", "token_id")
@@ -41,6 +46,7 @@ def build_shards(
     sites: Sequence[Site],
     *,
     batch_tokens: int | None,
+    ranks: Ranks = ALONE,
     verbose: int = 0,
 ) -> dict[str, Any]:
     """Compute the shards of `request` that `folder` lacks, and return the finished manifest.
@@ -49,11 +55,17 @@ def build_shards(
     `shard_tokens`, and the hashes of model and texts. Errors and warnings are those of
     `ActivationStore.build`.
     """
-    manifest = _whole_part(folder, request)
+    ranks.require_same("extraction", request)
+    manifest: dict[str, Any] = {}
+    if ranks.first:
+        manifest = _whole_part(folder, request)
+        if not manifest["complete"]:
+            # hidden files are what a killed write left: our own, and those in which safetensors writes
+            for partial in folder.glob(".*"):
+                partial.unlink()
+    manifest = ranks.from_first(manifest)
     if manifest["complete"]:
         return manifest
-    for partial in folder.glob(".*.partial"):
-        partial.unlink()
     manifest |= {
         "model": model.name,
         "revision": model.revision,
@@ -62,26 +74,59 @@ def build_shards(
     }
     shards = {shard["texts"][0]: shard for shard in manifest["shards"]}
     start = 0
-    with tqdm(total=len(texts), unit="text", desc="activations", disable=not verbose) as progress:
+    hidden = not (verbose and ranks.first)
+    with tqdm(total=len(texts), unit="text", desc="activations", disable=hidden) as progress:
+        if ranks.size > 1:
+            for done in _rounds(folder, model, texts, sites, manifest, batch_tokens, ranks):
+                progress.update(done)
+            start = len(texts)
         while start < len(texts):
             if start not in shards:
                 tokenized = _next_texts(model, texts, start, request)
                 tensors = _shard_tensors(model, tokenized, sites, manifest, start, batch_tokens)
-                name = shard_name(start)
-                manifest["files"][name] = _write_shard(folder / name, tensors)
-                shards[start] = {
-                    "texts": [start, start + len(tokenized)],
-                    "n_tokens": int(tokenized.counted.sum()),
-                }
-                manifest["files"] = dict(sorted(manifest["files"].items()))
-                manifest["shards"] = [shards[first] for first in sorted(shards)]
-                write_json(folder / MANIFEST, manifest)
+                shards[start] = add_shard(folder, manifest, range(start, start + len(tokenized)), tensors)
             stop = shards[start]["texts"][1]
             progress.update(stop - start)
             start = stop
     manifest["complete"] = True
-    write_json(folder / MANIFEST, manifest)
+    if ranks.first:
+        write_json(folder / MANIFEST, manifest)
+    # when one rank returns, the store is there for all
+    ranks.from_first(None)
     return manifest
+
+
+def add_shard(
+    folder: Path, manifest: dict[str, Any], texts: range, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Write a shard and then the manifest that lists it: killed in between, the shard is written again.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    manifest : dict
+        Changed: the shard takes its place in `shards` and `files`.
+    texts : range
+        The texts whose tokens the shard holds.
+    tensors : dict of str to Tensor
+        `TOKEN_FACTS`, int64 (n,), and one (n, d) tensor a site.
+
+    Returns
+    -------
+    dict
+        What the manifest says of the shard.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> tensors = {fact: torch.arange(2) for fact in TOKEN_FACTS} | {"embed": torch.ones(2, 4)}
+    >>> add_shard(Path(tempfile.mkdtemp()), {"shards": [], "files": {}}, range(0, 2), tensors)
+    {'texts': [0, 2], 'n_tokens': 2}
+    """
+    shard, facts = _write_shard(folder, texts, tensors)
+    _list_shard(manifest, shard, facts)
+    write_json(folder / MANIFEST, manifest)
+    return shard
 
 
 def request_key(request: dict[str, Any]) -> str:
@@ -177,6 +222,59 @@ def _whole_part(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _rounds(
+    folder: Path,
+    model: TextModel,
+    texts: Sequence[str],
+    sites: Sequence[Site],
+    manifest: dict[str, Any],
+    batch_tokens: int | None,
+    ranks: Ranks,
+) -> Iterator[int]:
+    """Fill what is missing, a shard a rank at a time; yields the number of texts that were dealt with."""
+    request = manifest["request"]
+    options = {"max_length": request["max_length"], "include_special": request["include_special"]}
+    shards = shard_ranges(model, texts, request["shard_tokens"], ranks, **options)
+    whole = {shard["texts"][0] for shard in manifest["shards"]}
+    yield sum(len(shard) for shard in shards if shard.start in whole)
+    missing = [shard for shard in shards if shard.start not in whole]
+    for at in range(0, len(missing), ranks.size):
+        in_turn = missing[at : at + ranks.size]
+        written = None
+        if ranks.rank < len(in_turn):
+            own = in_turn[ranks.rank]
+            tokenized = tokenize(model, texts[own.start : own.stop], **options)
+            tensors = _shard_tensors(model, tokenized, sites, manifest, own.start, batch_tokens)
+            written = _write_shard(folder, own, tensors)
+        for rank, (shard, facts) in enumerate(ranks.told(written)[: len(in_turn)]):
+            if ranks.first and not (folder / shard_name(shard["texts"][0])).is_file():
+                raise FileNotFoundError(
+                    f"rank 0 does not find in {folder} the shard that rank {rank} wrote: all ranks must build on "
+                    "one disk."
+                )
+            _list_shard(manifest, shard, facts)
+        if ranks.first:
+            write_json(folder / MANIFEST, manifest)
+        yield sum(map(len, in_turn))
+
+
+def _write_shard(
+    folder: Path, texts: range, tensors: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write a shard; what the manifest is to say of it and of its file."""
+    file = folder / shard_name(texts.start)
+    write_tensors(file, tensors)
+    shard = {"texts": [texts.start, texts.stop], "n_tokens": len(tensors[TOKEN_FACTS[0]])}
+    return shard, {"sha256": sha256_of(file), "bytes": file.stat().st_size}
+
+
+def _list_shard(manifest: dict[str, Any], shard: dict[str, Any], facts: dict[str, Any]) -> None:
+    first = shard["texts"][0]
+    others = [other for other in manifest["shards"] if other["texts"][0] != first]
+    manifest["files"] = dict(sorted({**manifest["files"], shard_name(first): facts}.items()))
+    manifest["shards"] = sorted([*others, shard], key=lambda shard: shard["texts"][0])
+
+
 def _next_texts(
     model: TextModel, texts: Sequence[str], start: int, request: dict[str, Any]
 ) -> TokenizedTexts:
@@ -226,8 +324,3 @@ def _shard_tensors(
         **{name: torch.from_numpy(fact) for name, fact in zip(TOKEN_FACTS, facts, strict=True)},
         **tensors,
     }
-
-
-def _write_shard(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    write_tensors(path, tensors)
-    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}

@@ -35,11 +35,13 @@ from ssae_debias.activations.building import (
     texts_sha256,
 )
 from ssae_debias.activations.model import DTYPES, TextModel
+from ssae_debias.activations.prefetching import prefetched
 from ssae_debias.activations.reading import TokenBatch, resolve_sites
 from ssae_debias.activations.shuffling import shuffled_batches
 from ssae_debias.data.randomness import RandomState, as_generator
 from ssae_debias.data.texts import check_texts
 from ssae_debias.files import MANIFEST, DamagedFileError, read_manifest
+from ssae_debias.ranks import ALONE, Ranks
 
 
 @dataclass(eq=False)
@@ -72,7 +74,7 @@ class ActivationStore:
 
     directory: Path
     manifest: dict[str, Any]
-    _open_shards: dict[str, Any] = field(default_factory=dict, repr=False)
+    _open_shard: tuple[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
     def build(
@@ -87,6 +89,7 @@ class ActivationStore:
         dtype: str = "float32",
         shard_tokens: int = 65536,
         batch_tokens: int | None = None,
+        ranks: Ranks = ALONE,
         verbose: int = 0,
     ) -> ActivationStore:
         """Find the store of this very request, or make what is missing of it.
@@ -95,7 +98,7 @@ class ActivationStore:
         ----------
         directory : path-like
             Home of any number of stores: each request has its subfolder, named by the request's hash. One
-            process at a time builds in it.
+            process, or one group of ranks, at a time builds in it.
         model : TextModel
         texts : sequence of str
         sites : str or sequence of str
@@ -109,6 +112,9 @@ class ActivationStore:
             when the process is killed. At d = 384 in float32, 100 MB a site.
         batch_tokens : int, optional
             Padded tokens a forward pass. No part of the request.
+        ranks : Ranks, default: alone
+            Who builds together: each calls this with the same arguments, computes its shards, and gets the same
+            store. The directory lies on a disk that all share.
         verbose : int, default=0
 
         Returns
@@ -149,7 +155,7 @@ class ActivationStore:
         }
         folder = Path(directory) / request_key(request)
         manifest = build_shards(
-            folder, request, model, texts, found, batch_tokens=batch_tokens, verbose=verbose
+            folder, request, model, texts, found, batch_tokens=batch_tokens, ranks=ranks, verbose=verbose
         )
         return cls(folder, manifest)
 
@@ -286,17 +292,17 @@ class ActivationStore:
         random_state: RandomState = None,
         buffer_tokens: int = 131_072,
     ) -> Iterator[Tensor]:
-        """Every row of a site once, in batches.
+        """Every row of a site once, in batches; the next ones are read while the caller works on one.
 
         Parameters
         ----------
         site : str
         batch_size : int
-            The last batch may hold fewer rows.
+            The last batch may hold fewer rows. Three batches are in memory: the caller's and two ahead.
         shuffle : bool, default=True
             Shards in random order, and their rows through a buffer; otherwise the texts' order.
         random_state : int, numpy Generator, numpy RandomState or None
-            Of the shuffle.
+            Of the shuffle. From a generator one number is drawn at once, and no more while batches are read.
         buffer_tokens : int, default=131072
             Rows held in memory while shuffling: at d = 384 in float32, 200 MB. Sites no longer than that are
             shuffled perfectly.
@@ -318,12 +324,15 @@ class ActivationStore:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         if not shuffle:
             starts = range(0, self.n_tokens, batch_size)
-            return (self.read(site, slice(start, start + batch_size)) for start in starts)
+            return prefetched(self.read(site, slice(start, start + batch_size)) for start in starts)
         rng = as_generator(random_state)
+        if rng is random_state:
+            # another thread will draw from it: how far it has come must not show in the caller's generator
+            rng = np.random.default_rng(int(rng.integers(2**63)))
         order = rng.permutation(len(self._files)).tolist()
         chunks = (self._tensor(shard, site)[:] for shard in order)
         buffer_rows = max(batch_size, min(buffer_tokens, self.n_tokens))
-        return shuffled_batches(chunks, batch_size, buffer_rows=buffer_rows, random_state=rng)
+        return prefetched(shuffled_batches(chunks, batch_size, buffer_rows=buffer_rows, random_state=rng))
 
     def at(self, site: str) -> SiteActivations:
         """One site as a source of training batches.
@@ -357,10 +366,11 @@ class ActivationStore:
 
     def _tensor(self, shard: int, name: str) -> Any:
         """A tensor of a shard, to be sliced: the file is mapped, and a slice is a view of it."""
-        file = self._files[shard]
-        if file not in self._open_shards:
-            self._open_shards[file] = safe_open(self.directory / file, framework="pt")
-        return self._open_shards[file].get_slice(name)
+        file, newest = self._files[shard], self._open_shard
+        if newest is None or newest[0] != file:
+            # one at a time: whatever was read of a mapped file counts as the process's memory until it is closed
+            self._open_shard = newest = (file, safe_open(self.directory / file, framework="pt"))
+        return newest[1].get_slice(name)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssae_debias.ranks import ALONE, Ranks
+
 
 def threshold_relu(p: Tensor, threshold: Tensor) -> Tensor:
     """``relu(p) · [p > threshold]``, the form in which every dictionary is used.
@@ -62,7 +64,7 @@ def topk(p: Tensor, k: int) -> Tensor:
     return torch.zeros_like(p).scatter(-1, latents, values)
 
 
-def batch_topk(p: Tensor, k: int) -> Tensor:
+def batch_topk(p: Tensor, k: int, ranks: Ranks = ALONE) -> Tensor:
     """The n·k largest positive pre-activations of a batch of n tokens.
 
     Equal values at the cut are all kept, so that the result does not depend on the order of the batch.
@@ -73,6 +75,8 @@ def batch_topk(p: Tensor, k: int) -> Tensor:
         Pre-activations.
     k : int
         Latents kept per token on average.
+    ranks : Ranks, default: alone
+        Who shares the batch of which `p` are the tokens here: the n·k largest are those of all.
 
     Examples
     --------
@@ -81,9 +85,11 @@ def batch_topk(p: Tensor, k: int) -> Tensor:
     [[3.0, 2.0, 0.0], [0.0, 0.0, 0.0]]
     """
     z = torch.relu(p)
-    budget = min(k * p.shape[0], p.numel())
-    cut = z.detach().flatten().topk(budget, sorted=False).values.min()
-    return z * (z >= cut)
+    budget = ranks.total(min(k * p.shape[0], p.numel()))
+    largest = z.detach().flatten().topk(min(budget, z.numel()), sorted=False).values
+    if ranks.size > 1:
+        largest = torch.cat(ranks.gathered(largest)).topk(budget, sorted=False).values
+    return z * (z >= largest.min())
 
 
 class _JumpReLU(torch.autograd.Function):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssae_debias.ranks import ALONE, Ranks
 from ssae_debias.sae.autoencoder import SparseAutoencoder
 from ssae_debias.sae.evaluation import fraction_of_variance_unexplained, reconstruction_metrics, tail_error
 from ssae_debias.sae.optimizer import UnitNormAdam, learning_rate
@@ -30,13 +32,17 @@ class Trainer:
     unit : float
         Factor between the activations given and the trainer's unit (norm about √d_in): errors are reported, and
         the raw tilt is taken, in the former.
+    ranks : Ranks, default: alone
+        Who shares each batch. Gradients are summed over the ranks, and whatever follows from a batch as a whole is
+        made known to all, so that weights, optimiser and statistics stay the same on each.
     """
 
-    def __init__(self, sae: SparseAutoencoder, n_tokens: int, unit: float) -> None:
+    def __init__(self, sae: SparseAutoencoder, n_tokens: int, unit: float, ranks: Ranks = ALONE) -> None:
         self.sae = sae
         self.config = sae.config
         self.n_tokens = n_tokens
         self.unit = unit
+        self.ranks = ranks
         self.optimizer = UnitNormAdam(sae, sae.config.clip_grad_norm)
         self.steps_done = 0
         self.tokens_seen = 0
@@ -45,39 +51,43 @@ class Trainer:
         self.cut_mean = RunningMean(decay=0.9)
         self.silent_for = torch.zeros(sae.d_sae, dtype=torch.int64, device=sae.device)
         self.history: list[dict[str, float]] = []
-        self._step = make_step(sae.config)
+        self._step = make_step(sae.config, ranks)
         config = sae.config
         self.dead_after = config.dead_after_tokens or min(
             MAX_DEAD_AFTER, max(n_tokens // 20, 4 * config.batch_size)
         )
 
     def train_on(self, x: Tensor) -> StepResult:
-        """One step on a batch in the trainer's unit."""
+        """One step on a batch, or this rank's rows of it, in the trainer's unit; the result is of these rows."""
+        n = self.ranks.total(x.shape[0])
         dead = (self.silent_for >= self.dead_after).nonzero().squeeze(1)
-        result = self._step(self.sae, x, self._weigh, dead)
-        self.lr = learning_rate(self.config, (self.tokens_seen + x.shape[0] / 2) / self.n_tokens)
+        result = self._of_whole_batch(self._step(self.sae, x, self._weigh, dead))
+        self.lr = learning_rate(self.config, (self.tokens_seen + n / 2) / self.n_tokens)
         self.optimizer.step(self.lr)
-        self.silent_for += x.shape[0]
+        self.silent_for += n
         self.silent_for[result.fired] = 0
         if result.n_active:
             self.cut_mean.update(result.smallest_kept)
-        self.tokens_seen += x.shape[0]
+        self.tokens_seen += n
         self.steps_done += 1
         return result
 
     def record(self, x: Tensor, result: StepResult, validation: Tensor | None = None) -> None:
         """Add to the history what the last step saw (and, in the unit given, how validation data fares)."""
-        errors = result.residual.square().sum(1) / self.unit**2
+        x, residual, losses, weights = map(
+            self.ranks.joined, (x, result.residual, result.losses, result.weights)
+        )
+        errors = residual.square().sum(1) / self.unit**2
         record = {
             "step": self.steps_done,
             "tokens": self.tokens_seen,
-            "loss": float(tilted_risk(result.losses, self.config.tilt, self._tilt_unit)),
-            "fvu": fraction_of_variance_unexplained(x, result.residual),
+            "loss": float(tilted_risk(losses, self.config.tilt, self._tilt_unit)),
+            "fvu": fraction_of_variance_unexplained(x, residual),
             "l0": result.n_active / x.shape[0],
             "dead_fraction": float((self.silent_for >= self.dead_after).double().mean()),
             "max_error": float(errors.max()),
             "tail_error": tail_error(errors),
-            "effective_sample_size": effective_sample_size(result.weights),
+            "effective_sample_size": effective_sample_size(weights),
             "lr": self.lr,
         }
         if validation is not None:
@@ -130,10 +140,12 @@ class Trainer:
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Take over what `state` gave."""
+        tensors = {name: tensor.to(self.sae.device) for name, tensor in tensors.items()}
         for name, part in self.sae.named_parameters():
             part.copy_(tensors[f"sae.{name}"])
         adam = {name.removeprefix("adam."): t for name, t in tensors.items() if name.startswith("adam.")}
-        self.optimizer.restore(adam)
+        if adam:
+            self.optimizer.restore(adam)
         self.silent_for.copy_(tensors["silent_for"])
         self.steps_done, self.tokens_seen = facts["steps_done"], facts["tokens_seen"]
         self.loss_mean = RunningMean(**facts["loss_mean"])
@@ -141,8 +153,28 @@ class Trainer:
         self.history = list(facts["history"])
 
     def _weigh(self, losses: Tensor) -> Tensor:
-        self.loss_mean.update(float(losses.double().mean()))
-        return tilted_weights(losses, self.config.tilt, self._tilt_unit)
+        losses = self.ranks.joined(losses)
+        mean = float(losses.double().mean())
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"the loss is {mean} in step {self.steps_done + 1}: training diverged; lower lr."
+            )
+        self.loss_mean.update(mean)
+        return self.ranks.split(tilted_weights(losses, self.config.tilt, self._tilt_unit))
+
+    def _of_whole_batch(self, result: StepResult) -> StepResult:
+        """Sum the gradients over the ranks, and what the result says of the latents."""
+        if self.ranks.size == 1:
+            return result
+        for part in self.optimizer.trained.values():
+            if part.grad is not None:
+                self.ranks.add_up_(part.grad)
+        return dataclasses.replace(
+            result,
+            fired=self.ranks.add_up_(result.fired.int()) > 0,
+            n_active=self.ranks.total(result.n_active),
+            smallest_kept=self.ranks.least(result.smallest_kept),
+        )
 
     @property
     def _tilt_unit(self) -> float:

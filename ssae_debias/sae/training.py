@@ -4,6 +4,10 @@ One function, `train_sae`. It scales the activations to a mean norm of √d_in, 
 an order that the seed fixes, steps, writes checkpoints, and at the end gives the SAE per-latent thresholds and
 folds the scale back into its weights. What is random is decided by (seed, epoch) alone, so that a killed run
 continues from its last checkpoint and ends, on CPU, with the same bits.
+
+Several ranks (`ssae_debias.ranks`) train one SAE together: `SAEConfig.batch_size` is what all of them take in a
+step, every rank goes through the same batches in the same order and works on its rows, and gradients are summed. So
+a run is the same run with any number of ranks, to rounding, and one that was killed goes on with another number.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ssae_debias.ranks import ALONE, Ranks
 from ssae_debias.sae.autoencoder import SparseAutoencoder
 from ssae_debias.sae.checkpoints import Checkpoints
 from ssae_debias.sae.config import SAEConfig
@@ -40,6 +45,7 @@ def train_sae(
     log_every: int = 25,
     random_state: int | np.random.Generator | np.random.RandomState | None = 0,
     device: str | torch.device = "cpu",
+    ranks: Ranks = ALONE,
     verbose: int = 0,
 ) -> SparseAutoencoder:
     """Train an SAE on activations, or fine-tune one.
@@ -66,8 +72,11 @@ def train_sae(
         Decides first directions and order. Checkpoints need an int.
     device : str or torch.device, default "cpu"
         Where to train; the result stays there.
+    ranks : Ranks, default: alone
+        Who trains together: each calls this with the same arguments (and its own `device`) and gets the same SAE.
+        Rank 0's seed and weights are everyone's; it alone reads and writes checkpoints.
     verbose : int, default 0
-        1 shows a progress bar.
+        1 shows a progress bar, on rank 0.
 
     Returns
     -------
@@ -84,9 +93,11 @@ def train_sae(
         Activations that are neither an array of floating numbers nor a source.
     ValueError
         NaN or infinity among the activations (rows counted), or `init` of another shape, or checkpoints asked
-        for without an int seed.
+        for without an int seed, or ranks that were given different requests.
     FloatingPointError
         The loss ceased to be finite: the learning rate is too high.
+    RankFailedError
+        Another rank failed; the message says why.
 
     References
     ----------
@@ -104,25 +115,32 @@ def train_sae(
     """
     source = as_source(activations)
     held_out = None if validation is None else _held_out(validation, source.d_in)
-    seed = _seed(random_state, needs_int=checkpoint_dir is not None)
+    _require_shared(
+        ranks, torch.device(device), {**config.to_dict(), "n_tokens": source.n_tokens, "d_in": source.d_in}
+    )
+    seed = ranks.from_first(_seed(random_state, needs_int=checkpoint_dir is not None))
     sample = _sample(source, config, seed).to(device)
-    unit = source.d_in**0.5 / _mean_norm(sample) if config.normalize else 1.0
+    unit = ranks.from_first(source.d_in**0.5 / _mean_norm(sample) if config.normalize else 1.0)
     sae = _start(source.d_in, config, init, sample * unit, unit, seed).to(device)
     n_tokens = config.n_tokens or config.epochs * source.n_tokens
-    trainer = Trainer(sae, n_tokens, unit)
+    trainer = Trainer(sae, n_tokens, unit, ranks)
 
     checkpoints = None
-    if checkpoint_dir is not None:
+    if checkpoint_dir is not None and ranks.first:
         checkpoints = Checkpoints(checkpoint_dir, _request(source, config, init, seed))
         if (saved := checkpoints.newest()) is not None:
             trainer.restore(*saved)
+    if ranks.size > 1:
+        tensors, facts = trainer.state()
+        trainer.restore(ranks.tensors_from_first(tensors), ranks.from_first(facts))
 
-    bar = tqdm(total=n_tokens, initial=trainer.tokens_seen, unit="token", desc="SAE", disable=not verbose)
+    hidden = not (verbose and ranks.first)
+    bar = tqdm(total=n_tokens, initial=trainer.tokens_seen, unit="token", desc="SAE", disable=hidden)
     with bar:
         for batch in _batches(source, config.batch_size, seed, skip=trainer.steps_done, until=n_tokens):
             require_finite(batch)
-            x = batch.to(device, torch.float32) * unit
-            x = x[: n_tokens - trainer.tokens_seen]
+            batch = batch[: n_tokens - trainer.tokens_seen]
+            x = ranks.split(batch).to(device, torch.float32) * unit
             result = trainer.train_on(x)
             finished = trainer.tokens_seen >= n_tokens
             if finished or trainer.steps_done == 1 or trainer.steps_done % log_every == 0:
@@ -131,7 +149,7 @@ def train_sae(
                 bar.set_postfix(fvu=f"{trainer.history[-1]['fvu']:.3f}", refresh=False)
             if checkpoints is not None and (finished or trainer.steps_done % checkpoint_every == 0):
                 checkpoints.save(trainer.steps_done, *trainer.state())
-            bar.update(x.shape[0])
+            bar.update(batch.shape[0])
 
     trainer.set_inference_form(sample * unit)
     sae.rescale_(1 / unit)
@@ -155,6 +173,15 @@ def _batches(source: ActivationSource, batch_size: int, seed: int, skip: int, un
         if passed == before:
             raise ValueError(f"the activation source promised {source.n_tokens} tokens and yielded none.")
         epoch += 1
+
+
+def _require_shared(ranks: Ranks, device: torch.device, request: dict[str, Any]) -> None:
+    if ranks.size > 1 and device.type != ranks.device.type:
+        raise ValueError(
+            f"the ranks exchange tensors on {ranks.device}, training is asked for on {device}: "
+            "give device=ranks.device."
+        )
+    ranks.require_same("training", request)
 
 
 def _start(

@@ -325,16 +325,19 @@ def test_memory_of_a_shuffled_pass_is_bounded(tmp_path: Path, tiny_model: Make) 
     store = ActivationStore.build(tmp_path, model, texts, "embed", shard_tokens=8192)
     size = store.n_tokens * store.d_model * 4
 
-    def held() -> int:
-        # anonymous memory: pages of the mapped files are the system's to drop
+    def held(kind: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+        return 1024 * int(next(line for line in lines if line.startswith(kind)).split()[1])
 
-    before, most = held(), 0
+    before = {kind: held(kind) for kind in ("RssAnon", "RssFile")}
+    most = dict.fromkeys(before, 0)
     for _ in store.batches("embed", 1024, random_state=0, buffer_tokens=4096):
-        most = max(most, held() - before)
+        most = {kind: max(most[kind], held(kind) - before[kind]) for kind in most}
     assert size > 90e6
-    assert most < 30e6
+    # the buffer is 6 MB and the batches ahead 5; allocators keep some for each thread
+    assert most["RssAnon"] < 40e6
+    # a shard is 13 MB, and while one follows another both are mapped
+    assert most["RssFile"] < 32e6
 
 
 def test_edited_model_is_refused(tmp_path: Path, model: TextModel, texts: list[str]) -> None:

@@ -11,10 +11,15 @@ for n tokens in the trainer's unit, is
 
 where the weights w come from the tilted risk (`ssae_debias.sae.tilted_risk`), the penalty belongs to ReLU and
 JumpReLU, and AuxK revives dead latents (`ssae_debias.sae.steps.revival`).
+
+Where several ranks share a batch (`ssae_debias.ranks`), each steps on its rows. What the batch decides as a whole
+(the weights, BatchTopK's cut, which tokens AuxK looks at) is agreed on within the step; the gradients, and what it
+returns, are each rank's own: their sums over the ranks are those of the whole batch.
 """
 
 from __future__ import annotations
 
+from ssae_debias.ranks import ALONE, Ranks
 from ssae_debias.sae.config import SAEConfig
 from ssae_debias.sae.steps.dense import DenseStep
 from ssae_debias.sae.steps.result import Step, StepResult, WeighLosses
@@ -23,7 +28,7 @@ from ssae_debias.sae.steps.sparse import SparseStep
 __all__ = ["DenseStep", "SparseStep", "Step", "StepResult", "WeighLosses", "make_step"]
 
 
-def make_step(config: SAEConfig) -> Step:
+def make_step(config: SAEConfig, ranks: Ranks = ALONE) -> Step:
     """The fastest step that serves an architecture.
 
     Examples
@@ -33,4 +38,5 @@ def make_step(config: SAEConfig) -> Step:
     >>> type(make_step(SAEConfig(d_sae=64, architecture="relu"))).__name__
     'DenseStep'
     """
-    return SparseStep(config) if config.architecture in ("topk", "batchtopk") else DenseStep(config)
+    step = SparseStep if config.architecture in ("topk", "batchtopk") else DenseStep
+    return step(config, ranks)

@@ -21,6 +21,38 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
     torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
 
+PART_ROWS = 4096
+"""Memory of some megabytes is found again at the next step; larger pieces come from the system, empty, each time."""
+
+
+class Buffers:
+    """Memory that a step uses again at the next one: pages that the system hands out anew cost more than the work.
+
+    Examples
+    --------
+    >>> buffers = Buffers()
+    >>> one = buffers("pre-activations", (2, 3), torch.float32)
+    >>> buffers("pre-activations", (2, 3), torch.float32) is one
+    True
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def __call__(
+        self, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | None = None
+    ) -> Tensor:
+        """A tensor with this name and form; what is in it is what was left there."""
+        kept = self._kept.get(name)
+        if (
+            kept is None
+            or kept.shape != shape
+            or kept.dtype != dtype
+            or kept.device != (device or kept.device)
+        ):
+            kept = self._kept[name] = torch.empty(shape, dtype=dtype, device=device)
+        return kept
+
 
 @dataclass
 class SparseCodes:
@@ -54,9 +86,25 @@ class SparseCodes:
         counts = torch.bincount(self.rows, minlength=self.shape[0])
         self.offsets = counts.cumsum(0) - counts
 
-    def times(self, table: Tensor) -> Tensor:
-        """The product with a dense (n_columns, d) table."""
-        return embedding_bag(self.columns, table, self.offsets, mode="sum", per_sample_weights=self.values)
+    def times(self, table: Tensor, out: Tensor | None = None) -> Tensor:
+        """The product with a dense (n_columns, d) table; written to `out` part by part if that is given."""
+        if out is None:
+            return embedding_bag(
+                self.columns, table, self.offsets, mode="sum", per_sample_weights=self.values
+            )
+        for start in range(0, self.shape[0], PART_ROWS):
+            offsets = self.offsets[start : start + PART_ROWS]
+            first = int(offsets[0])
+            after = start + PART_ROWS
+            entries = slice(first, int(self.offsets[after]) if after < self.shape[0] else None)
+            out[start:after] = embedding_bag(
+                self.columns[entries],
+                table,
+                offsets - first,
+                mode="sum",
+                per_sample_weights=self.values[entries],
+            )
+        return out
 
     def transposed(self) -> tuple[SparseCodes, Tensor]:
         """The transpose, and the order in which it takes this matrix's entries."""

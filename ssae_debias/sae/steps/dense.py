@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ssae_debias.ranks import ALONE, Ranks
 from ssae_debias.sae.autoencoder import SparseAutoencoder
 from ssae_debias.sae.config import SAEConfig
 from ssae_debias.sae.sparsity import active_count, batch_topk, jumprelu, topk
 from ssae_debias.sae.steps.result import StepResult, WeighLosses
-from ssae_debias.sae.steps.revival import revival_loss, revival_rows, wants_revival
+from ssae_debias.sae.steps.revival import revival_loss, revival_part, wants_revival
 
 
 class DenseStep:
@@ -17,6 +18,13 @@ class DenseStep:
 
     ReLU's penalty is ``λ ‖z‖₁`` (Bricken et al. 2023), JumpReLU's ``λ ‖z‖₀`` (Rajamanoharan et al. 2024,
     equation 9); TopK and BatchTopK have none.
+
+    Parameters
+    ----------
+    config : SAEConfig
+        Of any architecture.
+    ranks : Ranks, default: alone
+        Who shares a batch; each steps on its rows.
 
     Examples
     --------
@@ -28,8 +36,9 @@ class DenseStep:
     (torch.Size([16]), torch.Size([32, 8]))
     """
 
-    def __init__(self, config: SAEConfig) -> None:
+    def __init__(self, config: SAEConfig, ranks: Ranks = ALONE) -> None:
         self.config = config
+        self.ranks = ranks
 
     def __call__(
         self, sae: SparseAutoencoder, x: Tensor, weigh: WeighLosses, dead: Tensor | None = None
@@ -44,8 +53,10 @@ class DenseStep:
             weights = weigh(losses.detach())
             objective = weights @ losses
             if dead is not None and wants_revival(self.config, dead):
-                n = revival_rows(x.shape[0])
-                objective = objective + revival_loss(p[:n, dead], sae.W_dec[dead], residual[:n], self.config)
+                n, share = revival_part(x.shape[0], self.ranks)
+                if n:
+                    revival = revival_loss(p[:n, dead], sae.W_dec[dead], residual[:n], self.config)
+                    objective = objective + share * revival
             objective.backward()
         active = z.detach() > 0
         return StepResult(
@@ -54,7 +65,7 @@ class DenseStep:
             weights=weights,
             fired=active.any(0),
             n_active=int(active.sum()),
-            smallest_kept=float(torch.where(active, z.detach(), torch.inf).min()),
+            smallest_kept=float(z.detach()[active].min()) if active.any() else float("inf"),
         )
 
     def _sparse(self, p: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +73,7 @@ class DenseStep:
         if config.architecture == "topk":
             return topk(p, config.k), no_penalty
         if config.architecture == "batchtopk":
-            return batch_topk(p, config.k), no_penalty
+            return batch_topk(p, config.k, self.ranks), no_penalty
         if config.architecture == "relu":
             z = torch.relu(p)
             return z, config.l1_coefficient * z.sum(1)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ssae_debias.ranks import ALONE, Ranks
 from ssae_debias.sae.config import SAEConfig
 from ssae_debias.sae.sparsity import topk
 
@@ -25,6 +26,19 @@ would otherwise cost more than the rest of a sparse step. The choice is ours."""
 def revival_rows(n: int) -> int:
     """How many of a batch's first tokens (it is shuffled) AuxK looks at."""
     return -(-n // REVIVAL_SHARE)
+
+
+def revival_part(n: int, ranks: Ranks) -> tuple[int, float]:
+    """Of a batch that ranks share, the rows that AuxK looks at here, where `n` rows are, and their share of all.
+
+    Examples
+    --------
+    >>> revival_part(8, ALONE)
+    (2, 1.0)
+    """
+    everywhere = revival_rows(ranks.total(n))
+    here = ranks.share(everywhere)
+    return here, here / everywhere
 
 
 def revival_loss(p_dead: Tensor, W_dec_dead: Tensor, residual: Tensor, config: SAEConfig) -> Tensor:
@@ -71,6 +85,7 @@ def add_revival_gradients(
     residual: Tensor,
     dead: Tensor,
     config: SAEConfig,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Add AuxK's gradient to hand-computed ones, for the dead latents' rows alone.
 
@@ -86,10 +101,14 @@ def add_revival_gradients(
         Latents to revive, each once.
     config : SAEConfig
         As in `revival_loss`.
+    ranks : Ranks, default: alone
+        Who shares the batch that `x` is a part of: the gradients are this rank's summands.
     """
-    n = revival_rows(x.shape[0])
+    n, share = revival_part(x.shape[0], ranks)
+    if n == 0:
+        return
     with torch.enable_grad():
         parts = [part[dead].detach().requires_grad_() for part in (W_enc_rows, b_enc, W_dec)]
-        loss = revival_loss(x[:n] @ parts[0].t() + parts[1], parts[2], residual[:n], config)
+        loss = share * revival_loss(x[:n] @ parts[0].t() + parts[1], parts[2], residual[:n], config)
         for grad, addition in zip(grads, torch.autograd.grad(loss, parts), strict=True):
             grad[dead] += addition

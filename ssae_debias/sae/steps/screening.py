@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssae_debias.sae.steps.codes import SparseCodes
+from ssae_debias.sae.steps.codes import Buffers, SparseCodes
 
 Precision = Literal["auto", "full", "bfloat16"]
 
@@ -77,6 +77,8 @@ class Screen:
     precision : {"auto", "full", "bfloat16"}, default "auto"
         In which the product is made; what is found does not depend on it. "auto" is bfloat16 for float32 inputs
         where the CPU is fast at it.
+    buffers : Buffers, optional
+        Memory to use again.
 
     Examples
     --------
@@ -88,16 +90,24 @@ class Screen:
     """
 
     def __init__(
-        self, x: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, *, precision: Precision = "auto"
+        self,
+        x: Tensor,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        k: int,
+        *,
+        precision: Precision = "auto",
+        buffers: Buffers | None = None,
     ) -> None:
         self.x, self.W_enc, self.b_enc, self.k = x, W_enc, b_enc, k
+        self._buffers = Buffers() if buffers is None else buffers
         if precision == "auto":
             precision = "bfloat16" if x.dtype == torch.float32 and has_fast_bfloat16() else "full"
         self._rounded = precision == "bfloat16"
         self._factors = (x, W_enc)
         self._error = x.new_zeros(x.shape[0])
         if self._rounded:
-            self._factors, self._error = _rounded(x, W_enc, b_enc)
+            self._factors, self._error = _rounded(x, W_enc, b_enc, self._buffers)
         d_sae = W_enc.shape[1]
         wide_enough = (s for s in GROUP_SIZES if d_sae % s == 0 and d_sae // s >= GROUPS_PER_LATENT * k)
         self._group_size = next(wide_enough, 1)
@@ -155,7 +165,8 @@ class Screen:
     def _chunks(self) -> Iterator[tuple[int, Tensor, NDArray[Any]]]:
         """First token, pre-activations, and the key of each group's largest, chunk by chunk in one buffer."""
         x, W_enc = self._factors
-        buffer = x.new_empty(min(self._chunk_rows, x.shape[0]), W_enc.shape[1])
+        shape = (min(self._chunk_rows, x.shape[0]), W_enc.shape[1])
+        buffer = self._buffers("pre-activations", shape, x.dtype)
         for start in range(0, x.shape[0], self._chunk_rows):
             chunk = x[start : start + self._chunk_rows]
             values = buffer[: len(chunk)]
@@ -183,7 +194,10 @@ class Screen:
         rows, columns, values = (torch.cat(part) for part in zip(*parts, strict=True))
         if self._rounded:
             places = SparseCodes(rows, columns, values.float(), (self.x.shape[0], self.W_enc.shape[1]))
-            values = places.sampled_product(self.x, self.W_enc.t()) + self.b_enc[columns]
+            # latent after latent, each encoder row is read once
+            by_latent, order = places.transposed()
+            found = by_latent.sampled_product(self.W_enc.t(), self.x)
+            values = torch.empty_like(found).index_copy_(0, order, found) + self.b_enc[columns]
         return rows, columns, values
 
     def _largest_of_all(self, rows: Tensor) -> Entries:
@@ -202,16 +216,18 @@ class Screen:
         return floors.view(KEYS[floors.dtype])
 
 
-def _rounded(x: Tensor, W_enc: Tensor, b_enc: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+def _rounded(
+    x: Tensor, W_enc: Tensor, b_enc: Tensor, buffers: Buffers
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Both factors in bfloat16, with the bias among them, and for each token the largest error of their product.
 
     The bias stands in two columns, each multiplied by 1: its first 8 bits, and the next 8.
     """
     n, d_in = x.shape
     d_sae = W_enc.shape[1]
-    left = x.new_empty(n, d_in + 2, dtype=torch.bfloat16)
+    left = buffers("left", (n, d_in + 2), torch.bfloat16)
     left[:, :d_in], left[:, d_in:] = x, 1
-    right = x.new_empty(d_sae, d_in + 2, dtype=torch.bfloat16)
+    right = buffers("right", (d_sae, d_in + 2), torch.bfloat16)
     longest, cut_off = x.new_zeros(()), x.new_zeros(())
     norm = torch.linalg.vector_norm
     for start in range(0, d_sae, BLOCK_LATENTS):  # small enough to stay in the processor's cache

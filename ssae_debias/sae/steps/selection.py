@@ -2,7 +2,8 @@
 
 BatchTopK needs the n·k largest of the whole batch: what lies above a *floor* a little below the last batch's cut
 is collected, and the cut is then made among those few. If the floor was too high (fewer than n·k found) it is
-lowered and the batch done again, so that the result is exact whatever the floor was.
+lowered and the batch done again, so that the result is exact whatever the floor was. Ranks that share a batch
+(`ssae_debias.ranks`) agree on the floor and make the cut among all that they found above it.
 
 On a CPU the pre-activations are screened (`ssae_debias.sae.steps.screening`) and never held all at once.
 Elsewhere they are made some thousand tokens at a time.
@@ -15,7 +16,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ssae_debias.sae.steps.codes import SparseCodes
+from ssae_debias.ranks import ALONE, Ranks
+from ssae_debias.sae.steps.codes import Buffers, SparseCodes
 from ssae_debias.sae.steps.screening import Entries, Precision, Screen
 
 LEAST_MARGIN = 0.03
@@ -35,6 +37,8 @@ class ActiveLatents:
         k for each token (TopK), or n·k for the batch (BatchTopK).
     precision : {"auto", "full", "bfloat16"}, default "auto"
         Of the screening on a CPU; what is selected does not depend on it.
+    ranks : Ranks, default: alone
+        Who shares a batch; each selects among its rows by the cut of all.
 
     Examples
     --------
@@ -46,10 +50,14 @@ class ActiveLatents:
     [3.0, 0.20000000298023224]
     """
 
-    def __init__(self, k: int, *, per_token: bool, precision: Precision = "auto") -> None:
+    def __init__(
+        self, k: int, *, per_token: bool, precision: Precision = "auto", ranks: Ranks = ALONE
+    ) -> None:
         self.k = k
         self.per_token = per_token
         self.precision: Precision = precision
+        self.ranks = ranks
+        self._buffers = Buffers()
         self._floor: float | None = None
         self._last_cut: float | None = None
         self._spread = 0.1
@@ -59,23 +67,28 @@ class ActiveLatents:
         """The codes of encoder inputs `x` (n, d_in) under `W_enc` (d_in, d_sae) and `b_enc` (d_sae,)."""
         shape = (x.shape[0], W_enc.shape[1])
         k = min(self.k, shape[1])
-        if x.device.type == "cpu":
-            product: Screen | Whole = Screen(x, W_enc, b_enc, k, precision=self.precision)
+        # a rank may have no row of a last short batch
+        if x.device.type == "cpu" and len(x):
+            product: Screen | Whole = Screen(
+                x, W_enc, b_enc, k, precision=self.precision, buffers=self._buffers
+            )
         else:
             product = Whole(x, W_enc, b_enc, k)
         entries = product.largest() if self.per_token else self._above_cut(product, k * shape[0])
         return SparseCodes(*entries, shape)
 
     def _above_cut(self, product: Screen | Whole, budget: int) -> Entries:
-        floor = product.likely_floor() if self._floor is None else self._floor
+        budget = self.ranks.total(budget)
+        floor = self.ranks.least(product.likely_floor()) if self._floor is None else self._floor
         rows, columns, values = product.above(floor)
-        while values.numel() < budget and floor > 0:
+        while (found := self.ranks.total(values.numel())) < budget and floor > 0:
             floor = floor / 2 if floor > 1e-6 else 0.0
             rows, columns, values = product.above(floor)
-        if values.numel() <= budget:
+        if found <= budget:
             self._floor = self._last_cut = None
             return rows, columns, values
-        cut = values.topk(budget, sorted=False).values.min()
+        candidates = torch.cat(self.ranks.gathered(values))
+        cut = candidates.topk(budget, sorted=False).values.min()
         self._floor = self._next_floor(float(cut))
         kept = values >= cut
         return rows[kept], columns[kept], values[kept]
@@ -128,8 +141,10 @@ class Whole:
         """A value that hardly too few of the batch's entries exceed for k a token, told from its first tokens."""
         _, p = next(self._chunks())
         rank = min(2 * self.k * p.shape[0], p.numel())
+        if rank == 0:
+            return float("inf")
         return max(0.0, float(p.flatten().topk(rank, sorted=False).values.min()))
 
     def _chunks(self) -> Iterator[tuple[int, Tensor]]:
-        for start in range(0, self.x.shape[0], CHUNK_ROWS):
+        for start in range(0, max(1, self.x.shape[0]), CHUNK_ROWS):
             yield start, torch.addmm(self.b_enc, self.x[start : start + CHUNK_ROWS], self.W_enc)

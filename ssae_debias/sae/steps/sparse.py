@@ -17,8 +17,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ssae_debias.ranks import ALONE, Ranks
 from ssae_debias.sae.autoencoder import SparseAutoencoder
 from ssae_debias.sae.config import SAEConfig
+from ssae_debias.sae.steps.codes import Buffers
 from ssae_debias.sae.steps.result import StepResult, WeighLosses
 from ssae_debias.sae.steps.revival import add_revival_gradients, wants_revival
 from ssae_debias.sae.steps.selection import ActiveLatents
@@ -31,6 +33,8 @@ class SparseStep:
     ----------
     config : SAEConfig
         Of architecture "topk" or "batchtopk".
+    ranks : Ranks, default: alone
+        Who shares a batch; each steps on its rows.
 
     Raises
     ------
@@ -47,13 +51,15 @@ class SparseStep:
     64
     """
 
-    def __init__(self, config: SAEConfig) -> None:
+    def __init__(self, config: SAEConfig, ranks: Ranks = ALONE) -> None:
         if config.architecture not in ("topk", "batchtopk"):
             raise ValueError(
                 f"SparseStep serves topk and batchtopk, got {config.architecture!r}; use DenseStep."
             )
         self.config = config
-        self._active_latents = ActiveLatents(config.k, per_token=config.architecture == "topk")
+        self.ranks = ranks
+        self._buffers = Buffers()
+        self._active_latents = ActiveLatents(config.k, per_token=config.architecture == "topk", ranks=ranks)
 
     @torch.no_grad()
     def __call__(
@@ -68,15 +74,27 @@ class SparseStep:
         weights = weigh(losses)
 
         to_output = residual * (-2 * weights)[:, None]
-        to_codes = codes.sampled_product(to_output, sae.W_dec)
-        by_latent, order = codes.transposed()
-        W_dec_grad = by_latent.times(to_output)
-        W_enc_grad = by_latent.with_values(to_codes[order]).times(to_encoder)
-        b_enc_grad = torch.zeros_like(sae.b_enc).index_add_(0, codes.columns, to_codes)
+        by_latent, _ = codes.transposed()
+        # latent after latent, each decoder row is read once
+        to_codes = by_latent.sampled_product(sae.W_dec, to_output)
+        W_dec_grad, W_enc_grad = (
+            self._buffers(name, (sae.d_sae, sae.d_in), x.dtype, x.device) for name in ("W_dec", "W_enc")
+        )
+        by_latent.times(to_output, out=W_dec_grad)
+        by_latent.with_values(to_codes).times(to_encoder, out=W_enc_grad)
+        b_enc_grad = torch.zeros_like(sae.b_enc).index_add_(0, by_latent.rows, to_codes)
         if dead is not None and wants_revival(self.config, dead):
             grads = (W_enc_grad, b_enc_grad, W_dec_grad)
             add_revival_gradients(
-                sae.W_enc.t(), sae.b_enc, sae.W_dec, grads, to_encoder, residual, dead, self.config
+                sae.W_enc.t(),
+                sae.b_enc,
+                sae.W_dec,
+                grads,
+                to_encoder,
+                residual,
+                dead,
+                self.config,
+                self.ranks,
             )
         b_dec_grad = to_output.sum(0)
         if sae.apply_b_dec_to_input:
