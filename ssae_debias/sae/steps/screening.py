@@ -35,12 +35,14 @@ Precision = Literal["auto", "full", "bfloat16"]
 CHUNK_BYTES = 2**25
 MOST_ROWS = 1024
 GROUP_SIZES = (32, 16, 8, 4, 2)
-GROUPS_PER_LATENT = 4
+GROUPS_PER_LATENT = 8
 """A token's k largest should fall into different groups mostly: at least this many groups for each of the k."""
 MOST_CANDIDATES = 16
 """A token with more candidates than this for each of its k latents is looked at whole."""
 SAMPLE_ROWS = 512
 BLOCK_LATENTS = 512
+CACHE_BYTES = 2**24
+"""What a processor's last cache is likely to hold beside other things."""
 
 KEYS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16}
 ROUNDING = 2.0**-8
@@ -194,10 +196,14 @@ class Screen:
         rows, columns, values = (torch.cat(part) for part in zip(*parts, strict=True))
         if self._rounded:
             places = SparseCodes(rows, columns, values.float(), (self.x.shape[0], self.W_enc.shape[1]))
-            # latent after latent, each encoder row is read once
-            by_latent, order = places.transposed()
-            found = by_latent.sampled_product(self.W_enc.t(), self.x)
-            values = torch.empty_like(found).index_copy_(0, order, found) + self.b_enc[columns]
+            rows_of_latents = self.W_enc.t()
+            if rows_of_latents.nbytes <= CACHE_BYTES:
+                values = places.sampled_product(self.x, rows_of_latents)
+            else:  # latent after latent, each encoder row is fetched once
+                by_latent, order = places.transposed()
+                found = by_latent.sampled_product(rows_of_latents, self.x)
+                values = torch.empty_like(found).index_copy_(0, order, found)
+            values += self.b_enc[columns]
         return rows, columns, values
 
     def _largest_of_all(self, rows: Tensor) -> Entries:
