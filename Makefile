@@ -28,7 +28,7 @@ lowest:
 peers:
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]" $(PEERS)
-	# comes with nnsight, built for CUDA, and does not load beside the CPU build of torch; nothing here needs it
+	@# comes with nnsight, built for CUDA, and does not load beside the CPU build of torch; nothing here needs it
 	.venv-peers/bin/python -m pip uninstall --quiet --yes torchvision
 	SSAE_DEBIAS_PEERS=1 HF_HUB_OFFLINE=1 .venv-peers/bin/python -m pytest tests/sae/test_sae_saelens_roundtrip.py
 

@@ -5,7 +5,8 @@ where it starts and on nothing else. Going on after a kill, or repairing one sha
 same loop as building from nothing: walk through the texts, and compute what is not there.
 
 Several ranks (`ssae_debias.ranks`) fill a store in rounds, each a shard; after every round rank 0 lists what was
-written. The finished store is the one that a single process makes, byte for byte.
+written. The finished store is the one that a single process makes, byte for byte (on a CPU: with as
+many threads).
 """
 
 from __future__ import annotations

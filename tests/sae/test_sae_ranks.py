@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,16 @@ def test_a_run_goes_on_with_another_number_of_ranks(done: Path, monkeypatch: pyt
         torch.testing.assert_close(one, other, **CLOSE)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as each rank has: matrix products depend on their number to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_two_ranks_build_the_same_bytes(done: Path, tmp_path: Path) -> None:
     alone = jobs.build_store(tmp_path)
     together = done / "store" / alone.directory.name
