@@ -65,7 +65,7 @@ def variants(home: Path, corpus: str) -> dict[str, dict[str, Any]]:
         "resid.3 too": {"sites": ("embed", "resid.0", "resid.1", "resid.3")},
         "embed, resid.0 to resid.3": {"sites": ("embed", "resid.0", "resid.1", "resid.2", "resid.3")},
         "flag: effect >= 0.5": {"min_effect": 0.5},
-        "flag: response and association, both >= 0.5": {"flag": "both", "min_effect": 0.5},
+        "flag: response or association, either >= 0.5": {"flag": "both", "min_effect": 0.5},
         "flag: within-class association of the words' side": {"flag": "association"},
         "edit: mean": {"edit": "mean"},
         "edit: clamp": {"edit": "clamp"},
