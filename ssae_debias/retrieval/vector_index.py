@@ -4,9 +4,9 @@ An inverted file (*ivf*) cuts the space into cells and searches the few nearest 
 quantisation (*pq*) stores each eighth-dimensional piece of a vector as one byte; *hnsw* walks a graph of
 neighbours. The first two are trained on a sample of the corpus.
 
-A vector's inner product with a query comes out the same, to the last bit, in whatever company it is computed,
-and all vectors that tie with the last one found are found: so an index that is cut into shards finds what a
-single one does.
+On one thread a vector's inner product with a query comes out the same, to the last bit, in whatever company it is
+computed, and all vectors that tie with the last one found are found: so an index that is cut into shards finds what
+a single one does. With several threads FAISS deals the vectors out otherwise, and the last digit may differ.
 """
 
 from __future__ import annotations

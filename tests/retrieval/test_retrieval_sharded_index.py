@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import faiss
@@ -51,7 +51,22 @@ def vectors() -> np.ndarray:
     return embed(TEXTS)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(threads)
+
+
 class TestExact:
+    def test_threads_change_the_last_digit_at_most(self, vectors: np.ndarray, tmp_path: Path) -> None:
+        index, expected = built(tmp_path, "exact", 1_024), vectors @ vectors[3]
+        ids, scores = index.search(vectors[3:4].copy(), 500)
+        np.testing.assert_allclose(scores, np.sort(expected)[::-1][:500], rtol=1e-5)
+        np.testing.assert_allclose(scores, expected[ids], rtol=1e-5)
+
+    @pytest.mark.usefixtures("one_thread")
     @pytest.mark.parametrize("shard_size", [700, 1_024, 4_000, 11_000, 100_000])
     @pytest.mark.parametrize("n_queries", [1, 3, 40])
     def test_shards_equal_one_faiss_index_to_the_bit(
