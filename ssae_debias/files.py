@@ -131,6 +131,17 @@ def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def request_key(request: dict[str, Any]) -> str:
+    """Name of a request's folder: 16 hex digits of its sha256.
+
+    Examples
+    --------
+    >>> request_key({"dtype": "float32"}) == request_key({"dtype": "float16"})
+    False
+    """
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)

@@ -12,7 +12,6 @@ many threads).
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -128,17 +127,6 @@ def add_shard(
     _list_shard(manifest, shard, facts)
     write_json(folder / MANIFEST, manifest)
     return shard
-
-
-def request_key(request: dict[str, Any]) -> str:
-    """Name of a request's folder: 16 hex digits of its sha256.
-
-    Examples
-    --------
-    >>> request_key({"dtype": "float32"}) == request_key({"dtype": "float16"})
-    False
-    """
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def shard_name(first_text: int) -> str:

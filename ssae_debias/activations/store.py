@@ -30,7 +30,6 @@ from ssae_debias.activations.building import (
     TOKEN_FACTS,
     build_shards,
     refuse_hooks,
-    request_key,
     shard_name,
     texts_sha256,
 )
@@ -40,7 +39,7 @@ from ssae_debias.activations.reading import TokenBatch, resolve_sites
 from ssae_debias.activations.shuffling import shuffled_batches
 from ssae_debias.data.randomness import RandomState, as_generator
 from ssae_debias.data.texts import check_texts
-from ssae_debias.files import MANIFEST, DamagedFileError, read_manifest
+from ssae_debias.files import MANIFEST, DamagedFileError, read_manifest, request_key
 from ssae_debias.ranks import ALONE, Ranks
 
 

@@ -34,12 +34,11 @@ from sklearn.exceptions import NotFittedError
 
 from ssae_debias.data.randomness import RandomState, as_generator
 from ssae_debias.data.texts import check_texts
-from ssae_debias.files import folder_aside, read_manifest, write_manifest
+from ssae_debias.files import folder_aside, read_manifest, request_key, write_manifest
 from ssae_debias.retrieval.corpus import CorpusLike
 from ssae_debias.retrieval.embedding import embed_corpus
 from ssae_debias.retrieval.indexed import IndexedCorpus
 from ssae_debias.retrieval.retrieved import Retrieved, warn_if_fewer
-from ssae_debias.retrieval.shard_folder import request_key
 from ssae_debias.retrieval.sharded_index import ShardedIndex
 from ssae_debias.retrieval.vector_index import chosen_index, unit_rows
 

@@ -7,8 +7,6 @@ and at most one that is not listed; a damaged file is found when the folder is o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -126,14 +124,3 @@ class ShardFolder:
                 stacklevel=3,
             )
         return {name: facts for name, facts in listed.items() if name not in damaged}
-
-
-def request_key(request: dict[str, Any]) -> str:
-    """Name of a request's folder: 16 hex digits of its sha256.
-
-    Examples
-    --------
-    >>> request_key({"pool": "mean"}) == request_key({"pool": "cls"})
-    False
-    """
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]

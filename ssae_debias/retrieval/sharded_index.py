@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ssae_debias.files import DamagedFileError
+from ssae_debias.files import DamagedFileError, request_key
 from ssae_debias.retrieval.embedding import shard_name
 from ssae_debias.retrieval.retrieved import BestSoFar
-from ssae_debias.retrieval.shard_folder import ShardFolder, request_key
+from ssae_debias.retrieval.shard_folder import ShardFolder
 from ssae_debias.retrieval.vector_index import chosen_index, new_index, open_index, search
 
 _TRAINED = "trained.faiss"

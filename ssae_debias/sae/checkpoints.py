@@ -7,8 +7,6 @@ kept: should the newest turn out damaged, the run goes on from the one before, w
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -24,6 +22,7 @@ from ssae_debias.files import (
     folder_aside,
     read_json,
     read_manifest,
+    request_key,
     write_json,
     write_manifest,
     write_tensors,
@@ -53,8 +52,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | os.PathLike[str], request: dict[str, Any]) -> None:
-        key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
-        self.folder = Path(directory) / key
+        self.folder = Path(directory) / request_key(request)
         self._request = request
 
     def save(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

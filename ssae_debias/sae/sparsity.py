@@ -92,6 +92,28 @@ def batch_topk(p: Tensor, k: int, ranks: Ranks = ALONE) -> Tensor:
     return z * (z >= largest.min())
 
 
+def likely_floor(p: Tensor, k: int) -> float:
+    """What twice as many of some tokens' pre-activations reach as are wanted, at least 0; infinite without tokens.
+
+    Where BatchTopK's cut is searched for among the entries above a floor, this is the floor to begin with.
+
+    Parameters
+    ----------
+    p : Tensor of shape (n, d_sae)
+        Pre-activations.
+    k : int
+        Latents wanted per token on average.
+
+    Examples
+    --------
+    >>> import torch
+    >>> likely_floor(torch.tensor([[4.0, 3.0, 2.0], [1.0, 0.5, -1.0]]), k=1)
+    1.0
+    """
+    rank = min(2 * k * p.shape[0], p.numel())
+    return max(0.0, float(p.flatten().topk(rank, sorted=False).values.min())) if rank else float("inf")
+
+
 class _JumpReLU(torch.autograd.Function):
     """``p · [p > θ]``; θ's gradient through a rectangle of width ε around the jump (equation 11)."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from ssae_debias.sae.kernels import candidates, cuts
 from ssae_debias.sae.kernels.language import next_power_of_2, row_block
 from ssae_debias.sae.kernels.rounding import RESULT_ROUNDING, product_error, rounded
+from ssae_debias.sae.sparsity import likely_floor
 
 Precision = Literal["fp32", "bf16"]
 
@@ -221,8 +222,7 @@ class KernelSelection:
 
     def _likely_floor(self, product: _Product) -> float:
         _, p = next(self._chunks(product))
-        rank = min(2 * self.k * p.shape[0], p.numel())
-        return max(0.0, float(p.flatten().topk(rank, sorted=False).values.min()))
+        return likely_floor(p, self.k)
 
 
 class _Product:

@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssae_debias.sae.sparsity import likely_floor
 from ssae_debias.sae.steps.codes import Buffers, SparseCodes
 
 Precision = Literal["auto", "full", "bfloat16"]
@@ -160,9 +161,7 @@ class Screen:
 
     def likely_floor(self) -> float:
         """A value that hardly too few of the batch's entries exceed for k a token, told from its first tokens."""
-        p = torch.addmm(self.b_enc, self.x[:SAMPLE_ROWS], self.W_enc)
-        rank = min(2 * self.k * p.shape[0], p.numel())
-        return max(0.0, float(p.flatten().topk(rank, sorted=False).values.min()))
+        return likely_floor(torch.addmm(self.b_enc, self.x[:SAMPLE_ROWS], self.W_enc), self.k)
 
     def _chunks(self) -> Iterator[tuple[int, Tensor, NDArray[Any]]]:
         """First token, pre-activations, and the key of each group's largest, chunk by chunk in one buffer."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ssae_debias.ranks import ALONE, Ranks
+from ssae_debias.sae.sparsity import likely_floor
 from ssae_debias.sae.steps.codes import Buffers, SparseCodes
 from ssae_debias.sae.steps.screening import Entries, Precision, Screen
 
@@ -140,10 +141,7 @@ class Whole:
     def likely_floor(self) -> float:
         """A value that hardly too few of the batch's entries exceed for k a token, told from its first tokens."""
         _, p = next(self._chunks())
-        rank = min(2 * self.k * p.shape[0], p.numel())
-        if rank == 0:
-            return float("inf")
-        return max(0.0, float(p.flatten().topk(rank, sorted=False).values.min()))
+        return likely_floor(p, self.k)
 
     def _chunks(self) -> Iterator[tuple[int, Tensor]]:
         for start in range(0, max(1, self.x.shape[0]), CHUNK_ROWS):
