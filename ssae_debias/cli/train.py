@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from ssae_debias.activations import ActivationStore
 from ssae_debias.ranks import Ranks
-from ssae_debias.sae import ActivationSource, SAEConfig, load_sae, train_sae
+from ssae_debias.sae import ActivationSource, Kernels, SAEConfig, load_sae, train_sae
 
 HELP = {
     "d_sae": "number of latents (default: that of --init)",
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoints", type=Path, metavar="FOLDER", help="write checkpoints there, and go on from the newest of this request, with any number of ranks")  # fmt: skip
     parser.add_argument("--checkpoint-every", type=int, default=200, metavar="STEPS", help="(default: 200)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="cuda: each rank its own GPU (default: cpu)")  # fmt: skip
+    parser.add_argument("--kernels", default="auto", choices=typing.get_args(Kernels), help="what computes a step: auto is triton on CUDA where it can be used, otherwise torch (default: auto)")  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
     settings = parser.add_argument_group("the autoencoder and its training")
     kinds = typing.get_type_hints(SAEConfig)
@@ -88,6 +89,7 @@ def command(options: argparse.Namespace) -> int:
             random_state=options.random_state,
             device=ranks.device,
             ranks=ranks,
+            kernels=options.kernels,
             verbose=0 if options.quiet else 1,
         )
         if ranks.first:

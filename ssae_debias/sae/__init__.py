@@ -12,6 +12,7 @@ from ssae_debias.sae.config import SAEConfig
 from ssae_debias.sae.evaluation import fraction_of_variance_unexplained, reconstruction_metrics, tail_error
 from ssae_debias.sae.formats import load_release, load_sae, push_sae, push_saes, save_sae
 from ssae_debias.sae.sources import ActivationSource, ArraySource
+from ssae_debias.sae.steps.training_step import Kernels
 from ssae_debias.sae.tilted_risk import (
     effective_sample_size,
     hierarchical_tilted_risk,
@@ -24,6 +25,7 @@ from ssae_debias.sae.training import train_sae
 __all__ = [
     "ActivationSource",
     "ArraySource",
+    "Kernels",
     "SAEConfig",
     "SparseAutoencoder",
     "effective_sample_size",

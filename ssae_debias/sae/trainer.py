@@ -12,9 +12,10 @@ from torch import Tensor
 from ssae_debias.ranks import ALONE, Ranks
 from ssae_debias.sae.autoencoder import SparseAutoencoder
 from ssae_debias.sae.evaluation import fraction_of_variance_unexplained, reconstruction_metrics, tail_error
-from ssae_debias.sae.optimizer import UnitNormAdam, learning_rate
+from ssae_debias.sae.optimizer import learning_rate
 from ssae_debias.sae.sparsity import batch_topk
-from ssae_debias.sae.steps import StepResult, make_step
+from ssae_debias.sae.steps import StepResult
+from ssae_debias.sae.steps.training_step import Kernels, make_training_step
 from ssae_debias.sae.tilted_risk import RunningMean, effective_sample_size, tilted_risk, tilted_weights
 
 MAX_DEAD_AFTER = 10_000_000
@@ -35,15 +36,23 @@ class Trainer:
     ranks : Ranks, default: alone
         Who shares each batch. Gradients are summed over the ranks, and whatever follows from a batch as a whole is
         made known to all, so that weights, optimiser and statistics stay the same on each.
+    kernels : {"auto", "torch", "triton"}, default "auto"
+        See `ssae_debias.sae.steps.training_step.make_training_step`.
     """
 
-    def __init__(self, sae: SparseAutoencoder, n_tokens: int, unit: float, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        sae: SparseAutoencoder,
+        n_tokens: int,
+        unit: float,
+        ranks: Ranks = ALONE,
+        kernels: Kernels = "auto",
+    ) -> None:
         self.sae = sae
         self.config = sae.config
         self.n_tokens = n_tokens
         self.unit = unit
         self.ranks = ranks
-        self.optimizer = UnitNormAdam(sae, sae.config.clip_grad_norm)
         self.steps_done = 0
         self.tokens_seen = 0
         self.lr = 0.0
@@ -51,7 +60,7 @@ class Trainer:
         self.cut_mean = RunningMean(decay=0.9)
         self.silent_for = torch.zeros(sae.d_sae, dtype=torch.int64, device=sae.device)
         self.history: list[dict[str, float]] = []
-        self._step = make_step(sae.config, ranks)
+        self._training = make_training_step(sae, ranks, kernels)
         config = sae.config
         self.dead_after = config.dead_after_tokens or min(
             MAX_DEAD_AFTER, max(n_tokens // 20, 4 * config.batch_size)
@@ -61,9 +70,8 @@ class Trainer:
         """One step on a batch, or this rank's rows of it, in the trainer's unit; the result is of these rows."""
         n = self.ranks.total(x.shape[0])
         dead = (self.silent_for >= self.dead_after).nonzero().squeeze(1)
-        result = self._of_whole_batch(self._step(self.sae, x, self._weigh, dead))
         self.lr = learning_rate(self.config, (self.tokens_seen + n / 2) / self.n_tokens)
-        self.optimizer.step(self.lr)
+        result = self._training.step(self.sae, x, self._weigh, dead, self.lr)
         self.silent_for += n
         self.silent_for[result.fired] = 0
         if result.n_active:
@@ -126,7 +134,7 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON facts from which `restore` makes the run go on bit for bit."""
         tensors: dict[str, Tensor] = {f"sae.{name}": part for name, part in self.sae.named_parameters()}
-        tensors.update({f"adam.{name}": value for name, value in self.optimizer.state().items()})
+        tensors.update({f"adam.{name}": value for name, value in self._training.state().items()})
         tensors["silent_for"] = self.silent_for
         facts: dict[str, Any] = {
             "steps_done": self.steps_done,
@@ -145,7 +153,7 @@ class Trainer:
             part.copy_(tensors[f"sae.{name}"])
         adam = {name.removeprefix("adam."): t for name, t in tensors.items() if name.startswith("adam.")}
         if adam:
-            self.optimizer.restore(adam)
+            self._training.restore(adam)
         self.silent_for.copy_(tensors["silent_for"])
         self.steps_done, self.tokens_seen = facts["steps_done"], facts["tokens_seen"]
         self.loss_mean = RunningMean(**facts["loss_mean"])
@@ -161,20 +169,6 @@ class Trainer:
             )
         self.loss_mean.update(mean)
         return self.ranks.split(tilted_weights(losses, self.config.tilt, self._tilt_unit))
-
-    def _of_whole_batch(self, result: StepResult) -> StepResult:
-        """Sum the gradients over the ranks, and what the result says of the latents."""
-        if self.ranks.size == 1:
-            return result
-        for part in self.optimizer.trained.values():
-            if part.grad is not None:
-                self.ranks.add_up_(part.grad)
-        return dataclasses.replace(
-            result,
-            fired=self.ranks.add_up_(result.fired.int()) > 0,
-            n_active=self.ranks.total(result.n_active),
-            smallest_kept=self.ranks.least(result.smallest_kept),
-        )
 
     @property
     def _tilt_unit(self) -> float:

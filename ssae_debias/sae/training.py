@@ -28,6 +28,7 @@ from ssae_debias.sae.autoencoder import SparseAutoencoder
 from ssae_debias.sae.checkpoints import Checkpoints
 from ssae_debias.sae.config import SAEConfig
 from ssae_debias.sae.sources import ActivationSource, ArraySource, as_source, require_finite
+from ssae_debias.sae.steps.training_step import Kernels
 from ssae_debias.sae.trainer import Trainer
 
 SAMPLE_TOKENS = 32_768
@@ -46,6 +47,7 @@ def train_sae(
     random_state: int | np.random.Generator | np.random.RandomState | None = 0,
     device: str | torch.device = "cpu",
     ranks: Ranks = ALONE,
+    kernels: Kernels = "auto",
     verbose: int = 0,
 ) -> SparseAutoencoder:
     """Train an SAE on activations, or fine-tune one.
@@ -75,6 +77,11 @@ def train_sae(
     ranks : Ranks, default: alone
         Who trains together: each calls this with the same arguments (and its own `device`) and gets the same SAE.
         Rank 0's seed and weights are everyone's; it alone reads and writes checkpoints.
+    kernels : {"auto", "torch", "triton"}, default "auto"
+        What a step is computed by. "auto" takes the Triton kernels for topk and batchtopk on a CUDA device where
+        Triton is installed, one rank trains and a short trial agrees with PyTorch; everywhere else PyTorch's
+        operators, as "torch" does anywhere. "triton" insists. The result is the same within float32's rounding, so a
+        checkpointed run goes on with either.
     verbose : int, default 0
         1 shows a progress bar, on rank 0.
 
@@ -93,7 +100,7 @@ def train_sae(
         Activations that are neither an array of floating numbers nor a source.
     ValueError
         NaN or infinity among the activations (rows counted), or `init` of another shape, or checkpoints asked
-        for without an int seed, or ranks that were given different requests.
+        for without an int seed, or ranks that were given different requests, or `kernels` that cannot be used here.
     FloatingPointError
         The loss ceased to be finite: the learning rate is too high.
     RankFailedError
@@ -123,7 +130,7 @@ def train_sae(
     unit = ranks.from_first(source.d_in**0.5 / _mean_norm(sample) if config.normalize else 1.0)
     sae = _start(source.d_in, config, init, sample * unit, unit, seed).to(device)
     n_tokens = config.n_tokens or config.epochs * source.n_tokens
-    trainer = Trainer(sae, n_tokens, unit, ranks)
+    trainer = Trainer(sae, n_tokens, unit, ranks, kernels)
 
     checkpoints = None
     if checkpoint_dir is not None and ranks.first:
@@ -270,6 +277,7 @@ def _request(
         for name, part in sorted(init.named_parameters()):
             digest.update(name.encode())
             digest.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    # kernels are not part of it: whichever compute a step, the result is the same within rounding
     return {
         "config": config.to_dict(),
         "random_state": seed,
