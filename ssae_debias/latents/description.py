@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from ssae_debias.activations import TokenBatch
 from ssae_debias.sae import SparseAutoencoder
 
+MAIN_SHARE, MAIN_LIFT = 0.2, 3.0
+"""Part of a latent's whole activation, and times its part of all tokens, that make a token one of the main ones."""
+
 
 @dataclass
 class LatentDescription:
@@ -26,10 +29,15 @@ class LatentDescription:
         Token and its mean activation over its occurrences, by total activation.
     top_texts : list of (int, list of (str, float))
         Text index, and its tokens with their activations; one entry a text, strongest first.
+    main_tokens : list of (str, float)
+        Tokens that hold a fifth of the latent's whole activation or more, and three times their part of all tokens,
+        with their share; largest first. What a latent does mostly: its strongest texts show what it does most strongly,
+        which may be rare.
     """
 
     top_tokens: list[tuple[str, float]] = field(default_factory=list)
     top_texts: list[tuple[int, list[tuple[str, float]]]] = field(default_factory=list)
+    main_tokens: list[tuple[str, float]] = field(default_factory=list)
 
 
 def describe_latents(
@@ -101,6 +109,7 @@ def describe_latents(
         (site, int(latent)): LatentDescription(
             top_tokens=_top_tokens(totals[site][:, column], counts, tokenizer, n_tokens),
             top_texts=[excerpt.written(tokenizer) for excerpt in best[site, int(latent)]],
+            main_tokens=_main_tokens(totals[site][:, column], counts, tokenizer),
         )
         for site, chosen in latents.items()
         for column, latent in enumerate(chosen)
@@ -151,6 +160,15 @@ def _top_tokens(
         for word, value, i in zip(words, values, ids, strict=True)
         if value > 0
     ]
+
+
+def _main_tokens(total: torch.Tensor, counts: torch.Tensor, tokenizer: object) -> list[tuple[str, float]]:
+    shares = total / total.sum().clamp(min=1e-12)
+    usual = counts / counts.sum().clamp(min=1)
+    ids = ((shares >= MAIN_SHARE) & (shares >= MAIN_LIFT * usual)).nonzero().squeeze(1)
+    ids = ids[shares[ids].argsort(descending=True, stable=True)]
+    words = tokenizer.convert_ids_to_tokens(ids.tolist())  # type: ignore[attr-defined]
+    return [(_readable(word), float(shares[i])) for word, i in zip(words, ids, strict=True)]
 
 
 def _readable(token: str) -> str:

@@ -8,13 +8,10 @@ together from the tokens.
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# WordPiece's continuation mark, and the word-start marks of byte-level BPE and of SentencePiece.
-MARKS = re.compile(r"^##|[\u0120\u2581]|</w>$")
+from ssae_debias.data.alignment import MARKS, bare_token, token_spans
 
 
 @dataclass(frozen=True)
@@ -89,33 +86,13 @@ def readable(token: str) -> str:
 
 
 def _align(text: str, tokens: list[tuple[str, float]]) -> list[tuple[int, int, float]] | None:
-    folded, origin = _folded(text)
     spans = []
-    at, skipped = 0, True  # before the first token anything may stand: the tokens may start within the text
-    for token, value in tokens:
-        bare, _ = _folded(MARKS.sub("", token).strip())
-        if not bare:
-            continue  # a blank or a lone accent: nothing of the text to mark
-        found = folded.find(bare, at)
-        if found < 0 or (not skipped and folded[at:found].strip()):
-            if value > 0:
-                return None
-            skipped = True  # [CLS], [UNK] and the like: the next token may stand further on
-            continue
-        spans.append((origin[found], origin[found + len(bare) - 1] + 1, value))
-        at, skipped = found + len(bare), False
+    for (token, value), span in zip(tokens, token_spans(text, [token for token, _ in tokens]), strict=True):
+        if span is not None:
+            spans.append((*span, value))
+        elif value > 0 and bare_token(token):  # of a blank or a lone accent there is nothing to mark
+            return None
     return spans
-
-
-def _folded(text: str) -> tuple[str, list[int]]:
-    """Lower case without accents, and for every character of it the index in `text` it came from."""
-    letters, origin = [], []
-    for index, letter in enumerate(text):
-        for part in unicodedata.normalize("NFD", letter.lower()):
-            if unicodedata.category(part) != "Mn":
-                letters.append(part)
-                origin.append(index)
-    return "".join(letters), origin
 
 
 def _from_tokens(tokens: list[tuple[str, float]]) -> tuple[str, list[tuple[int, int, float]]]:
