@@ -23,7 +23,7 @@ from transformers import AutoModel, AutoTokenizer, BatchEncoding
 from transformers.utils import logging
 
 from ssae_debias.activations.bundled import MINILM_NAME, minilm_path
-from ssae_debias.activations.sites import available_sites
+from ssae_debias.activations.sites import EXPORTED, available_sites
 from ssae_debias.data.texts import check_texts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -96,7 +96,7 @@ class TextModel:
         """Longest input in tokens, or None where the config sets no limit."""
         config = self.module.config
         positions = getattr(config, "max_position_embeddings", None)
-        if positions is not None and config.model_type in _POSITIONS_AFTER_PADDING:
+        if positions is not None and config.model_type.removeprefix(EXPORTED) in _POSITIONS_AFTER_PADDING:
             return int(positions) - int(config.pad_token_id) - 1
         return positions
 

@@ -24,6 +24,8 @@ from torch.utils.hooks import RemovableHandle
 from transformers.utils import ModelOutput
 
 MODULE_PREFIX = "module:"
+EXPORTED = "edited-"
+"""What `ssae_debias.edit.export` puts before the architecture's name in an exported model's config."""
 
 Side: TypeAlias = Literal["output", "input"]
 
@@ -315,6 +317,7 @@ def _module_at(module: nn.Module, path: str) -> nn.Module:
 
 def _family(module: nn.Module) -> Family:
     model_type = getattr(getattr(_base_model(module), "config", None), "model_type", type(module).__name__)
+    model_type = model_type.removeprefix(EXPORTED)  # an exported model has the layout of the one it was made from
     if model_type not in FAMILIES:
         raise ValueError(
             f"The standard sites of the architecture {model_type!r} are not known. Supported: "

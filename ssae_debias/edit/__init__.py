@@ -6,6 +6,7 @@ that holds only the flagged rows. `spliced` puts edits into a model for as long 
 
 from ssae_debias.edit.affine import Affine
 from ssae_debias.edit.composed import Composed, compose
+from ssae_debias.edit.digest import edits_digest
 from ssae_debias.edit.flagged import edit_flagged
 from ssae_debias.edit.latent_edit import MODES, LatentEdit, edit_latents
 from ssae_debias.edit.projection import Projection
@@ -23,6 +24,7 @@ __all__ = [
     "compose",
     "edit_flagged",
     "edit_latents",
+    "edits_digest",
     "load_edits",
     "save_edits",
     "spliced",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ssae_debias.activations import TextModel, read_pooled
 from ssae_debias.activations.building import texts_sha256
-from ssae_debias.edit import Edit, spliced
+from ssae_debias.edit import Edit, edits_digest, spliced
 from ssae_debias.files import DamagedFileError, folder_aside, read_manifest, write_manifest
 
 
@@ -82,9 +82,4 @@ def pooled_under_edits(
 
 
 def _key(settings: str, texts: Sequence[str], edits: Mapping[str, Edit]) -> str:
-    digest = hashlib.sha256(f"{settings}{texts_sha256(texts)}".encode())
-    for site, edit in edits.items():
-        digest.update(json.dumps([site, edit.kind, edit.settings()]).encode())
-        for name, tensor in sorted(edit.tensors().items()):
-            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()[:24]
+    return hashlib.sha256(f"{settings}{texts_sha256(texts)}{edits_digest(edits)}".encode()).hexdigest()[:24]

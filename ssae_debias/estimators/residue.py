@@ -113,8 +113,4 @@ def erasure(
         )
         return None
     eraser = LEACEGivenY().fit(pooled[known], y[known], sensitive_features=attribute[known])
-    return Projection(
-        read=torch.as_tensor(eraser.proj_right_.T.copy(), dtype=torch.float32),
-        write=torch.as_tensor(eraser.proj_left_.T.copy(), dtype=torch.float32),
-        center=torch.as_tensor(eraser.mean_, dtype=torch.float32),
-    )
+    return eraser.as_edit()

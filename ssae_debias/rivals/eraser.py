@@ -8,7 +8,7 @@ moved to the attribute's middle, not to the origin.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssae_debias.data.validation import check_labels
 from ssae_debias.metrics import group_codes
+
+if TYPE_CHECKING:
+    from ssae_debias.edit import Projection
 
 FLOATS = (np.float64, np.float32)
 
@@ -74,6 +77,18 @@ class AffineEraser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         rows: NDArray[Any] = validate_data(self, X, reset=False, dtype=FLOATS)
         erased = rows - ((rows - self.mean_) @ self.proj_right_.T) @ self.proj_left_.T
         return erased.astype(rows.dtype, copy=False)
+
+    def as_edit(self) -> Projection:
+        """The same as an edit of every token at a site of a model, in float32."""
+        import torch  # an eraser of arrays needs none
+
+        from ssae_debias.edit import Projection
+
+        return Projection(
+            read=torch.as_tensor(self.proj_right_.T.copy(), dtype=torch.float32),
+            write=torch.as_tensor(self.proj_left_.T.copy(), dtype=torch.float32),
+            center=torch.as_tensor(self.mean_, dtype=torch.float32),
+        )
 
     def _set(
         self,
