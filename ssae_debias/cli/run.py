@@ -18,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="replace a value, with dots for sections: --set ssae.tilt=0 --set 'seeds=[0, 1]'",
     )
     parser.add_argument("--out", type=Path, help="where results go (default: runs/ and the recipe's name)")
+    parser.add_argument(
+        "--decisions",
+        type=Path,
+        metavar="FILE",
+        help="a person's decisions on latents: decisions.json of a report page or of ssae-debias review",
+    )
     parser.add_argument("--quick", action="store_true", help="the recipe's own smaller form")
     parser.add_argument("-v", "--verbose", action="count", default=1, help="progress of each step too")
     parser.add_argument("-q", "--quiet", dest="verbose", action="store_const", const=0, help="only the table")
@@ -32,7 +38,9 @@ def command(options: argparse.Namespace) -> int:
     out = options.out if options.out is not None else Path("runs") / options.recipe.stem
     say = print if options.verbose else (lambda _: None)
     if isinstance(recipe, ScrRecipe):
+        if options.decisions is not None:
+            raise ValueError("--decisions is for recipes with the debiaser; kind: scr flags no latents.")
         print(run_scr(recipe, out, verbose=options.verbose, say=say))
     else:
-        print(run_recipe(recipe, out, verbose=options.verbose, say=say))
+        print(run_recipe(recipe, out, decisions=options.decisions, verbose=options.verbose, say=say))
     return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -14,8 +16,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssae_debias.data import check_aligned, check_sensitive, warn_if_determined
+from ssae_debias.decisions import Decisions
 from ssae_debias.edit import Edit, edit_flagged, edit_latents
 from ssae_debias.latents import FlagRule, PooledLatents, evidence_table, overrule
+from ssae_debias.latents.decisions import checked
 from ssae_debias.sae import SAEConfig, train_sae
 
 # an array is the only site that there is
@@ -213,8 +217,18 @@ class ActivationDebiaser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         with torch.no_grad():
             return self.edit_(torch.from_numpy(np.array(rows))).numpy()
 
-    def set_decisions(self, decisions: dict[int, str]) -> Self:
-        """Overrule the rule: latent → "ablate" or "keep".
+    def set_decisions(self, decisions: Mapping[int, str] | Decisions | str | os.PathLike[str]) -> Self:
+        """Overrule the rule by a person's decisions.
+
+        Parameters
+        ----------
+        decisions : mapping of int to {"ablate", "keep"}, Decisions or path
+            By latent; in a file of decisions, an array's latents stand at the site ``"X"``.
+
+        Raises
+        ------
+        ValueError
+            The decisions were made about another SAE, or on a latent that there is not.
 
         Examples
         --------
@@ -226,7 +240,9 @@ class ActivationDebiaser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         'ablate'
         """
         check_is_fitted(self)
-        table = overrule(self.flagged_.assign(site=SITE), {(SITE, j): word for j, word in decisions.items()})
+        made = checked(decisions, {SITE: self.sae_})
+        by_site = made if isinstance(made, Decisions) else {(SITE, j): word for j, word in made.items()}
+        table = overrule(self.flagged_.assign(site=SITE), by_site)
         self.flagged_ = table.drop(columns="site")
         self._set_edit()
         return self

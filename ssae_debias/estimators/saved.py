@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ssae_debias.estimators.text_debiaser import SSAEDebiaser
 
 KIND = "debiaser"
+NEAREST = ("site", "latent", "cosine", "name")
 _Debiaser = TypeVar("_Debiaser", bound="SSAEDebiaser")
 
 
@@ -48,7 +49,7 @@ def save_debiaser(debiaser: SSAEDebiaser, path: str | os.PathLike[str]) -> None:
     """
     require_replaceable(path, KIND)
     with folder_aside(path) as folder:
-        debiaser.flagged_.to_parquet(folder / "flagged.parquet")
+        _plain_table(debiaser.flagged_).to_parquet(folder / "flagged.parquet")
         for number, site in enumerate(debiaser.sites_):
             debiaser.saes_[site].save_pretrained(folder / "saes" / str(number))
         save_edits(folder / "edits", debiaser.edits_)
@@ -77,7 +78,7 @@ def load_debiaser(
 ) -> _Debiaser:
     """Read what `save_debiaser` wrote.
 
-    All but the retrieved documents comes back: `subdomain_` is None.
+    All but the retrieved documents and the namer comes back: `subdomain_` is None.
 
     Parameters
     ----------
@@ -123,6 +124,7 @@ def load_debiaser(
             (found["site"], found["latent"]): LatentDescription(
                 [(token, value) for token, value in found["top_tokens"]],
                 [(text, [(t, v) for t, v in tokens]) for text, tokens in found["top_texts"]],
+                [(token, share) for token, share in found.get("main_tokens", [])],
             )
             for found in saved["descriptions"]
         }
@@ -134,12 +136,29 @@ def load_debiaser(
         site: SparseAutoencoder.from_pretrained(folder / "saes" / str(number))
         for number, site in enumerate(debiaser.sites_)
     }
-    debiaser.flagged_ = pd.read_parquet(folder / "flagged.parquet")
-    debiaser.flagged_["top_tokens"] = [list(tokens) for tokens in debiaser.flagged_["top_tokens"]]
+    debiaser.flagged_ = _table(pd.read_parquet(folder / "flagged.parquet"))
     debiaser.subdomain_ = None
     debiaser.residue_ = load_edits(folder / "residue")
     debiaser.edits_ = load_edits(folder / "edits")
     return debiaser
+
+
+def _plain_table(flagged: pd.DataFrame) -> pd.DataFrame:
+    """Tuples of unlike parts, which a parquet file has no column for, as records."""
+    return flagged.assign(
+        nearest=[[dict(zip(NEAREST, near, strict=True)) for near in row] for row in flagged["nearest"]]
+    )
+
+
+def _table(saved: pd.DataFrame) -> pd.DataFrame:
+    saved["top_tokens"] = [list(tokens) for tokens in saved["top_tokens"]]
+    if "nearest" in saved:  # debiasers of before have neither names nor neighbours
+        saved["nearest"] = [
+            [tuple(near[part] for part in NEAREST) for near in row] for row in saved["nearest"]
+        ]
+    else:
+        saved["name"], saved["nearest"] = "", [[] for _ in range(len(saved))]
+    return saved
 
 
 def _model_name(debiaser: SSAEDebiaser) -> str:
@@ -153,7 +172,7 @@ def _plain_parameters(debiaser: SSAEDebiaser) -> dict[str, Any]:
     parameters = debiaser.get_params(deep=False)
     parameters["model"] = _model_name(debiaser)
     parameters["sites"] = list(debiaser.sites_)
-    parameters |= {"sae": "train", "corpus": None, "tokenizer": None}
+    parameters |= {"sae": "train", "corpus": None, "tokenizer": None, "namer": None}
     if parameters["attribute"] != "gender":
         parameters["attribute"] = None  # `pairs` holds it
     for name in ("cache_dir", "device"):

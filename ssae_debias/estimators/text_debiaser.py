@@ -39,7 +39,10 @@ from ssae_debias.data import (
     check_texts,
     warn_if_determined,
 )
+from ssae_debias.decisions import Decisions
 from ssae_debias.edit import Edit, compose, edit_flagged, spliced
+from ssae_debias.edit.export import Exported
+from ssae_debias.estimators.describing import describe_flagged
 from ssae_debias.estimators.effect import EffectReport, measure_effect
 from ssae_debias.estimators.fitting import (
     debias_sites,
@@ -51,7 +54,8 @@ from ssae_debias.estimators.fitting import (
 )
 from ssae_debias.estimators.pooled_cache import pooled_under_edits
 from ssae_debias.estimators.residue import erasure, realignment
-from ssae_debias.latents import FlagRule, describe_latents, overrule
+from ssae_debias.latents import FlagRule, check_namer, overrule
+from ssae_debias.latents.decisions import checked
 from ssae_debias.retrieval import Retrieved, retrieve_subdomain
 from ssae_debias.sae import SAEConfig, SparseAutoencoder, train_sae
 
@@ -100,6 +104,10 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         words by several standard deviations, and each latent ablated beyond those moves what a kept probe reads.
     max_q, max_latents, protect
         See `FlagRule`.
+    namer : callable or None, default=None
+        Names the latents that a person is shown, from `ssae_debias.latents.LatentEvidence` to a string: a language
+        model on this machine, say (see `ssae_debias.latents.name_latents`). None names them by the words that they
+        fire on more than texts in general hold them. Not kept by `save`; the names are.
     edit : {"zero", "mean", "clamp", "project"}, default="zero"
         What is done with flagged latents; see `edit_latents`.
     realign : bool, default=True
@@ -139,9 +147,11 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     subdomain_ : Retrieved or None
         The retrieved documents.
     flagged_ : DataFrame
-        One row a latent of each site: evidence, decision, reason, and top tokens of the flagged ones.
+        One row a latent of each site: evidence, decision, reason; of the described ones also `top_tokens`, `name`
+        and `nearest` (up to three (site, latent, cosine, name) that write nearly the same; see `nearest_latents`).
     descriptions_ : dict of (site, latent) to LatentDescription
-        Strongest tokens and texts of the flagged latents.
+        Strongest tokens and texts of the flagged latents, and of the 20 strongest of each site that were not flagged,
+        so that a person can overrule in both directions. Texts are numbered as given to `fit`.
     centers_ : dict of str to ndarray
         Mean activation of each site.
     residue_ : dict of str to Edit
@@ -181,6 +191,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         max_q: float = 0.01,
         max_latents: int | None = None,
         protect: float | None = None,
+        namer: Any = None,
         edit: Literal["zero", "mean", "clamp", "project"] = "zero",
         realign: bool = True,
         erase: bool = True,
@@ -215,6 +226,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.max_q = max_q
         self.max_latents = max_latents
         self.protect = protect
+        self.namer = namer
         self.edit = edit
         self.realign = realign
         self.erase = erase
@@ -251,7 +263,9 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ------
         TypeError, ValueError
             Texts that are a bare string or hold None; lengths or indices that differ; a constant attribute; a
-            site that the model lacks; a flagging rule without the input that it needs.
+            site that the model lacks; a flagging rule without the input that it needs; a namer that cannot be called.
+        RuntimeError
+            The namer failed; see `ssae_debias.latents.name_latents`.
         OSError
             The model is neither a folder nor reachable; no space or no permission in `cache_dir`.
         """
@@ -260,6 +274,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         label = None if y is None else check_labels(y, len(given))
         attribute, known = self._attribute(sensitive_features, label, len(given))
         rule = self._rule(attribute)
+        check_namer(self.namer)
         random = check_random_state(self.random_state)
         self.model_: TextModel = load_model(
             self.model, tokenizer=self.tokenizer, device=self.device, dtype=self.dtype
@@ -291,7 +306,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             )
             self.flagged_ = rule.decide(evidence)
             self.centers_ = {site: mean_activation(store, site) for site in self.sites_}
-            self._describe(store, rows)
+            self._describe(store, rows, given)
         self._fit_residue(given, label, attribute, known)
         site = resolve_sites(self.model_, self.output_site_)
         self._n_features_out = site_widths(self.model_, site)[self.output_site_]
@@ -340,7 +355,7 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def set_decisions(
         self,
-        decisions: Mapping[tuple[str, int], str] | pd.DataFrame,
+        decisions: Mapping[tuple[str, int], str] | pd.DataFrame | Decisions | str | os.PathLike[str],
         texts: Sequence[str] | None = None,
         y: ArrayLike | None = None,
         *,
@@ -350,14 +365,23 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         Parameters
         ----------
-        decisions : mapping of (site, latent) to {"ablate", "keep"}, or DataFrame with those three columns
+        decisions : mapping of (site, latent) to {"ablate", "keep"}, DataFrame with those three columns, Decisions or path
+            A path is a file that a report page or ``ssae-debias review`` wrote. Its notes go to
+            ``flagged_["note"]``.
         texts, y, sensitive_features
             As for `fit`, best the same: realignment and erasure are learned again on them, since they depend on
             the latents' edits. Without texts those of before stay, with a warning.
+
+        Raises
+        ------
+        FileNotFoundError, DamagedFileError
+            There is no such file of decisions, or it is none.
+        ValueError
+            The decisions were made about other SAEs, or on a latent that there is not.
         """
         check_is_fitted(self)
         self._refuse_inside_edit()
-        self.flagged_ = overrule(self.flagged_, decisions)
+        self.flagged_ = overrule(self.flagged_, checked(decisions, self.saes_))
         if texts is not None:
             check_aligned(texts=texts, y=y, sensitive_features=sensitive_features)
             given = check_texts(texts)
@@ -408,6 +432,33 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             n_splits=n_splits,
             random_state=random_state,
         )
+
+    def export(self, path: str | os.PathLike[str], **options: Any) -> Exported:
+        """Write the edited model as a folder that plain transformers loads, without ssae-debias.
+
+        Parameters
+        ----------
+        path : path-like
+            A free path, or an earlier export, which is replaced.
+        **options
+            `report` (the before-and-after table of the model card), `license`, `show_words`, `fold`, `examples`
+            and `max_shard_size`; see `ssae_debias.estimators.exporting.export_debiaser`.
+
+        Returns
+        -------
+        Exported
+            Which edits became weights and which run as code, and how far the written model is from the live one.
+            Its `push_to_hub` brings the folder to the hub.
+
+        Examples
+        --------
+        >>> debiaser.export("edited", report=debiaser.report(texts, y, sensitive_features=a))  # doctest: +SKIP
+        >>> pipeline("text-classification", model="edited", trust_remote_code=True)  # doctest: +SKIP
+        """
+        from ssae_debias.estimators.exporting import export_debiaser
+
+        check_is_fitted(self)
+        return export_debiaser(self, path, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted debiaser into a folder; see `ssae_debias.estimators.saved.save_debiaser`."""
@@ -544,15 +595,11 @@ class SSAEDebiaser(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         sae.metadata |= {"model_name": self.model_.name, "hook_name": site, "context_size": self.max_length}
         return sae
 
-    def _describe(self, store: ActivationStore, rows: NDArray[np.int64]) -> None:
-        flagged = self.flagged_[self.flagged_["decision"] == "ablate"]
-        chosen = {site: flagged.loc[flagged["site"] == site, "latent"].tolist() for site in self.sites_}
+    def _describe(self, store: ActivationStore, rows: NDArray[np.int64], texts: list[str]) -> None:
         tokens = of_texts(store, rows, renumber=False)
-        self.descriptions_ = describe_latents(tokens, self.saes_, chosen, self.model_.tokenizer)
-        self.flagged_["top_tokens"] = [
-            [token for token, _ in self.descriptions_[key].top_tokens] if key in self.descriptions_ else []
-            for key in zip(self.flagged_["site"], self.flagged_["latent"], strict=True)
-        ]
+        self.flagged_, self.descriptions_ = describe_flagged(
+            self.flagged_, tokens, self.saes_, self.model_.tokenizer, texts, self.namer
+        )
 
     def latent_edits(self) -> dict[str, Edit]:
         """The flagged latents' edits alone, by site: what `edits_` is before the residue's."""

@@ -15,6 +15,8 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from ssae_debias.decisions import BY_A_PERSON, Decisions
+
 Rule = Literal["counterfactual", "association", "both", "attribution"]
 RULES: tuple[str, ...] = get_args(Rule)
 
@@ -173,14 +175,17 @@ class _Verdict:
     reason: np.ndarray
 
 
-def overrule(table: pd.DataFrame, decisions: Mapping[tuple[str, int], str] | pd.DataFrame) -> pd.DataFrame:
+def overrule(
+    table: pd.DataFrame, decisions: Mapping[tuple[str, int], str] | pd.DataFrame | Decisions
+) -> pd.DataFrame:
     """Replace decisions by a person's.
 
     Parameters
     ----------
     table : DataFrame
         From `FlagRule.decide`.
-    decisions : mapping of (site, latent) to {"ablate", "keep"}, or DataFrame with those three columns
+    decisions : mapping of (site, latent) to {"ablate", "keep"}, DataFrame with those three columns, or Decisions
+        Notes of `Decisions` go to the column `note`, and to the reason where the decision changes.
 
     Raises
     ------
@@ -194,10 +199,15 @@ def overrule(table: pd.DataFrame, decisions: Mapping[tuple[str, int], str] | pd.
     >>> overrule(table, {("embed", 3): "keep"})[["decision", "reason"]].values.tolist()
     [['keep', 'decided by a person']]
     """
+    notes: Mapping[tuple[str, int], str] = {}
+    if isinstance(decisions, Decisions):
+        notes, decisions = decisions.notes, decisions.words
     if isinstance(decisions, pd.DataFrame):
         rows = zip(decisions["site"], decisions["latent"], decisions["decision"], strict=True)
         decisions = {(str(site), int(latent)): str(word) for site, latent, word in rows}
     table = table.copy()
+    if notes and "note" not in table:
+        table["note"] = ""
     place = {
         (site, latent): i for i, site, latent in zip(table.index, table["site"], table["latent"], strict=True)
     }
@@ -206,9 +216,12 @@ def overrule(table: pd.DataFrame, decisions: Mapping[tuple[str, int], str] | pd.
             raise ValueError(f"A decision is 'ablate' or 'keep'; got {word!r} for latent {latent} of {site}.")
         if (site, latent) not in place:
             raise ValueError(f"There is no latent {latent} at site {site!r} to decide on.")
-        row = place[site, latent]
+        row, note = place[site, latent], notes.get((site, latent), "")
         if table.loc[row, "decision"] != word:
-            table.loc[row, ["decision", "reason"]] = [word, "decided by a person"]
+            reason = f"{BY_A_PERSON}: {note}" if note else BY_A_PERSON
+            table.loc[row, ["decision", "reason"]] = [word, reason]
+        if note:
+            table.loc[row, "note"] = note
     return table
 
 

@@ -33,6 +33,7 @@ from ssae_debias.edit import Edit
 from ssae_debias.estimators import SSAEDebiaser
 from ssae_debias.estimators.fitting import sides_of
 from ssae_debias.estimators.pooled_cache import pooled_under_edits
+from ssae_debias.recipe.overruling import Overruling
 from ssae_debias.recipe.schema import DataSpec, Recipe
 from ssae_debias.recipe.shift import Shift
 
@@ -71,6 +72,8 @@ class Bench:
     verbose : int, default=0
     task, model : optional
         In place of those that the recipe names.
+    overruling : Overruling, optional
+        A person's decisions, applied to each seed's debiaser where they are about its SAEs.
     """
 
     def __init__(
@@ -81,12 +84,14 @@ class Bench:
         verbose: int = 0,
         task: Task | None = None,
         model: TextModel | None = None,
+        overruling: Overruling | None = None,
     ) -> None:
         self.recipe = recipe
         self.home = home
         self.verbose = verbose
         self.task = load_task(recipe.data) if task is None else task
         self._model = model
+        self.overruling = overruling
         if len(self.task.label_names) != 2 or len(self.task.attribute_names) != 2:
             raise ValueError(
                 "A recipe's task has two labels and two attribute values; this one has "
@@ -144,7 +149,14 @@ class Bench:
             splits = {"train_splits": ("train",), "evaluation_splits": ("dev",), "validation_folds": None}
             recipe = self.recipe.model_copy(update={"protocol": protocol.model_copy(update=splits)})
             task = held_out(self.task, fold, n_folds=protocol.validation_folds, splits=protocol.train_splits)
-            self._folds[fold] = Bench(recipe, self.home, verbose=self.verbose, task=task, model=self.model)
+            self._folds[fold] = Bench(
+                recipe,
+                self.home,
+                verbose=self.verbose,
+                task=task,
+                model=self.model,
+                overruling=self.overruling,
+            )
         return self._folds[fold]
 
     def sets(self, seed: int) -> Sets:
@@ -181,7 +193,11 @@ class Bench:
                 random_state=seed,
                 verbose=self.verbose,
             )
-            self._debiasers[seed] = debiaser.fit([self.task.texts[row] for row in rows], self.task.y[rows])
+            texts, y = [self.task.texts[row] for row in rows], self.task.y[rows]
+            debiaser.fit(texts, y)
+            if self.overruling is not None:
+                self.overruling.apply(debiaser, texts, y, seed)
+            self._debiasers[seed] = debiaser
         return self._debiasers[seed]
 
     def _corpus(self) -> str | list[str] | None:

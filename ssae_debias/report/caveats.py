@@ -7,8 +7,9 @@ too small, one seed only, an attribute that a probe still reads, a best variant 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from ssae_debias.report.content import MethodRow, ReportContent
+from ssae_debias.report.content import GroupResult, MethodRow, ReportContent
 from ssae_debias.report.methods import describe, subject
 from ssae_debias.report.wording import NARROW_SPACE, counted, percent, points
 
@@ -28,7 +29,7 @@ def caveats(content: ReportContent) -> tuple[str, ...]:
     'The smallest group, nurse/M, has 99 texts: its accuracy is known to about ± 8.1 points.'
     """
     ours = subject(content.rows) or content.rows[0]
-    said = _small_group(ours)
+    said = small_group(ours.groups)
     if len(set(content.seeds)) == 1:
         said.append("One seed was run: how the result varies from seed to seed is not known.")
     said += _leak(ours, content.chance)
@@ -41,10 +42,18 @@ def caveats(content: ReportContent) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _small_group(row: MethodRow) -> list[str]:
-    if not row.groups:
+def small_group(groups: Mapping[str, GroupResult]) -> list[str]:
+    r"""How well the smallest group is known, where it is small.
+
+    Examples
+    --------
+    >>> from ssae_debias.report import Estimate
+    >>> small_group({"nurse/M": {"accuracy": Estimate(0.5, 0.4, 0.6), "n": 96}})[0].replace("\u202f", " ")
+    'The smallest group, nurse/M, has 96 texts: its accuracy is known to about ± 10.0 points.'
+    """
+    if not groups:
         return []
-    name, group = min(row.groups.items(), key=lambda item: item[1]["n"])
+    name, group = min(groups.items(), key=lambda item: item[1]["n"])
     n = group["n"]
     if not 0 < n < SMALL_GROUP:
         return []

@@ -192,9 +192,11 @@ class ReportContent:
     recipe : mapping
         The recipe as run; nested values are shown as YAML.
     flagged : DataFrame or None, default=None
-        One row a flagged latent, with `site` and `latent` and any of `decision`, `reason`, `response`,
-        `effect`, `q`, `frequency`, `top_tokens` (list of str), `top_texts` (list of
-        (text, [(token, activation), …])). None where this kind of run flags no latents.
+        One row a latent, flagged or not, the strongest first, with `site` and `latent` and any of `decision`,
+        `reason`, `name`, `note` (a person's), the evidence (`response_effect`, `attribute_effect`, `label_effect`,
+        `attribution`, `response`, `effect`, `q`, `frequency`, …; see `ssae_debias.report.flagged.EVIDENCE`),
+        `top_tokens` (list of str), `top_texts` (list of (text, [(token, activation), …])) and `nearest` (list of
+        (site, latent, cosine, name)). None where this kind of run flags no latents.
     notes : sequence of str, default=()
         What cannot be concluded. The page adds what it sees itself: a small group, one seed, leakage left.
     subdomain : Subdomain or None, default=None
@@ -203,6 +205,8 @@ class ReportContent:
         Per site, in forward order.
     chance : float, default=0.5
         Balanced accuracy of guessing the attribute: one over the number of its values.
+    saes : mapping of str to str or None, default=None
+        Fingerprint of each site's SAE, which ties decisions made on the page to the latents they are about.
 
     Raises
     ------
@@ -230,6 +234,7 @@ class ReportContent:
     subdomain: Subdomain | None = None
     training: Mapping[str, SiteTraining] | None = None
     chance: float = 0.5
+    saes: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         for row in self.rows:

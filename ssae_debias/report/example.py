@@ -92,6 +92,26 @@ LATENTS: tuple[tuple[str, int, str, float, float, float, float, dict[str, float]
 )
 
 
+# A latent's name, what a person noted on it, and its nearest others
+NAMES = {
+    ("embed", 118): "she / her",
+    ("embed", 402): "family members",
+    ("resid.1", 57): "women",
+    ("resid.1", 893): "Mr. / he",
+    ("resid.3", 12): "a woman's career",
+    ("resid.3", 640): "nursing",
+}
+NOTES = {("resid.3", 640): "Fires on the profession itself, in texts about men too."}
+NEAREST = {
+    ("embed", 118): [("embed", 402, 0.41, "family members"), ("embed", 871, 0.38, "")],
+    ("resid.1", 57): [("resid.1", 1204, 0.52, "midwives"), ("resid.1", 893, 0.33, "Mr. / he")],
+    ("resid.1", 893): [("resid.1", 57, 0.33, "women")],
+    ("resid.3", 12): [("resid.3", 640, 0.47, "nursing"), ("resid.3", 77, 0.35, "training")],
+    ("resid.3", 640): [("resid.3", 12, 0.47, "a woman's career"), ("resid.3", 902, 0.44, "hospital wards")],
+}
+SAES = {"embed": "7c1f0a9be2d34456", "resid.1": "0b8d3c55a1f2e977", "resid.3": "e94a6617c0d21b38"}
+
+
 def example_content() -> ReportContent:
     """A whole report with invented figures.
 
@@ -126,6 +146,7 @@ def example_content() -> ReportContent:
             "documents": list(TEXTS),
             "stats": {"retriever": "bm25", "documents": 4000, "of a corpus of": 16037, "tokens": 412338},
         },
+        saes=SAES,
         training={site: _training(offset) for offset, site in enumerate(("embed", "resid.1", "resid.3"))},
     )
 
@@ -165,7 +186,7 @@ def _around(mean: float, half: float) -> Estimate:
 def _flagged() -> pd.DataFrame:
     reasons = {
         "ablate": "answers to swapped word pairs (q below 0.01)",
-        "keep": "goes with the attribute only through the label: its response to swapped words is small",
+        "keep": f"decided by a person: {NOTES['resid.3', 640]}",
     }
     records = []
     for site, latent, decision, response, effect, q, frequency, words in LATENTS:
@@ -175,14 +196,17 @@ def _flagged() -> pd.DataFrame:
             {
                 "site": site,
                 "latent": latent,
+                "name": NAMES[site, latent],
                 "decision": decision,
                 "reason": reasons[decision],
+                "note": NOTES.get((site, latent), ""),
                 "response": response,
-                "effect": effect,
-                "q": q,
+                "response_effect": effect,
+                "response_q": q,
                 "frequency": frequency,
                 "top_tokens": list(words),
                 "top_texts": fired[:3],
+                "nearest": NEAREST.get((site, latent), []),
             }
         )
     return pd.DataFrame(records)

@@ -1,31 +1,26 @@
-"""One HTML file that holds the whole report: styles, pictures and the few lines of script that sort a table.
+"""One HTML file that holds the whole report: styles, pictures, and the script that sorts, filters and takes decisions.
 
 The page loads nothing. Every text from the data goes through jinja2's autoescape; a content security policy
-in the page then forbids any script but its own, whose sha256 it names, so that a text which slipped through
-would still not run.
+in the page then forbids any script but its own (`ssae_debias.report.templating`).
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ssae_debias.files import file_aside
-from ssae_debias.report import wording
 from ssae_debias.report.caveats import caveats
 from ssae_debias.report.content import ReportContent
-from ssae_debias.report.flagged import edited, flagged_latents
-from ssae_debias.report.methods import best, by_worst_group, describe
+from ssae_debias.report.flagged import edited
+from ssae_debias.report.latents_section import latents_section
+from ssae_debias.report.methods import best, by_worst_group
 from ssae_debias.report.plots import (
     NARROW,
     WIDTH,
@@ -35,6 +30,7 @@ from ssae_debias.report.plots import (
     training_plot,
     worst_group_plot,
 )
+from ssae_debias.report.templating import page_assets, page_environment
 from ssae_debias.report.verdict import Verdict, judge
 
 
@@ -89,31 +85,22 @@ def render(content: ReportContent) -> str:
     if not isinstance(content, ReportContent):
         raise TypeError(f"a page takes a ReportContent, got {type(content).__name__}.")
     verdict = judge(content.rows)
-    script = _resource("page.js")
-    environment = Environment(
-        loader=PackageLoader("ssae_debias.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(
-        percent=wording.percent, interval=wording.interval, number=wording.number, describe=describe
-    )
-    return environment.get_template("page.html.j2").render(
-        content=content,
-        verdict=verdict,
-        caveats=caveats(content),
-        edited=edited(content.flagged),
-        latents=None if content.flagged is None else flagged_latents(content.flagged),
-        ranked=by_worst_group(content.rows),
-        best_free=best(content.rows, label_free=True),
-        best_overall=best(content.rows),
-        pictures=_pictures(content, verdict),
-        recipe=_as_yaml(content.recipe),
-        style=Markup(_resource("page.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return (
+        page_environment()
+        .get_template("page.html.j2")
+        .render(
+            content=content,
+            verdict=verdict,
+            caveats=caveats(content),
+            edited=edited(content.flagged),
+            latents=None if content.flagged is None else latents_section(content.flagged, content.saes),
+            ranked=by_worst_group(content.rows),
+            best_free=best(content.rows, label_free=True),
+            best_overall=best(content.rows),
+            pictures=_pictures(content, verdict),
+            recipe=as_yaml(content.recipe),
+            assets=page_assets(),
+        )
     )
 
 
@@ -141,12 +128,17 @@ def _pictures(content: ReportContent, verdict: Verdict) -> dict[str, tuple[Marku
     return pictures
 
 
-def _as_yaml(recipe: Mapping[str, Any]) -> str:
+def as_yaml(recipe: Mapping[str, Any]) -> str:
+    """Nested settings as a reader sees them on a page.
+
+    Examples
+    --------
+    >>> print(as_yaml({"sites": ("embed", "resid.1")}), end="")
+    sites:
+    - embed
+    - resid.1
+    """
     # By way of JSON: tuples, paths and numpy numbers become plain values that YAML can say.
     return yaml.safe_dump(
         json.loads(json.dumps(dict(recipe), default=str)), sort_keys=False, allow_unicode=True
     )
-
-
-def _resource(name: str) -> str:
-    return (resources.files("ssae_debias.report") / "templates" / name).read_text(encoding="utf-8")

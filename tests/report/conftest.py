@@ -18,6 +18,8 @@ ATTACKS = (
     "</title><svg onload=\"document.title='RAN'\">",
     "</style><script>document.title='RAN'</script>",
     "{{ 7 * 7 }}{% raw %}",
+    "' onmouseover='document.title=`RAN`' x='",
+    "javascript:document.title='RAN'",
 )
 
 
@@ -66,7 +68,10 @@ def hostile() -> ReportContent:
             "latent": [1],
             "decision": [attack],
             "reason": [attack],
+            "name": [attack],
+            "note": [attack],
             "response": [1.0],
+            "nearest": [[(attack, 1, 0.5, attack), ("javascript:alert(1)", 2, 0.5, "javascript:alert(1)")]],
             "top_tokens": [[attack, "she"]],
             "top_texts": [[(attack, [("script", 2.0)]), (f"x {attack}", [(attack, 1.0), ("nowhere", 1.0)])]],
         }
@@ -80,6 +85,7 @@ def hostile() -> ReportContent:
         versions={attack: attack},
         recipe={attack: [attack]},
         flagged=flagged,
+        saes={attack: attack},
         notes=[attack],
         subdomain={"documents": [attack], "stats": {attack: attack}},
         training={attack: {"fvu": 0.1, "history": [{"step": 0, "fvu": 1.0}, {"step": 1, "fvu": 0.5}]}},
