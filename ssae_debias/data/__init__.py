@@ -22,7 +22,13 @@ from ssae_debias.data.patterns import (
 )
 from ssae_debias.data.sentences import first_sentence
 from ssae_debias.data.sets import ambiguous, at_most, balanced, cells, held_out
-from ssae_debias.data.sources import PROFESSIONS, load_bias_in_bios, load_table, task_from_frame
+from ssae_debias.data.sources import (
+    PROFESSIONS,
+    load_bias_in_bios,
+    load_table,
+    read_frame,
+    task_from_frame,
+)
 from ssae_debias.data.synthetic import carriers, synthetic_biographies
 from ssae_debias.data.synthetic_corpus import synthetic_corpus
 from ssae_debias.data.task import SPLITS, Task
@@ -65,6 +71,7 @@ __all__ = [
     "held_out",
     "load_bias_in_bios",
     "load_table",
+    "read_frame",
     "read_patterns",
     "synthetic_biographies",
     "synthetic_corpus",

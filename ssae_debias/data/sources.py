@@ -213,13 +213,11 @@ def load_table(
     'jobs'
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}.")
     if (label is None) == (label_patterns is None):
         raise ValueError(f"give label= (a column) or label_patterns=, one of the two; got {label=}.")
     if attribute is not None and attribute_patterns is not None:
         raise ValueError(f"give attribute= (a column) or attribute_patterns=, not both; got {attribute=}.")
-    frame = _read_frame(path, text)
+    frame = read_frame(path, text)
     for column, values in (where or {}).items():
         frame = rows_with(frame, column, values)
     if label_patterns is not None or attribute_patterns is not None:
@@ -352,7 +350,26 @@ def _load_hub(
         ) from error
 
 
-def _read_frame(path: Path, text: str) -> pd.DataFrame:
+def read_frame(path: Path, text: str = "text") -> pd.DataFrame:
+    """Rows of a local .parquet, .csv, .tsv or .jsonl file, every column as it stands there.
+
+    Parameters
+    ----------
+    path : Path
+    text : str, default="text"
+        The column of texts, which a delimited file keeps as strings ("NA" is a word there).
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        Another suffix.
+    DamagedFileError
+        The file cannot be read as what its suffix says.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}.")
     suffix = path.suffix.lower()
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".parquet": pd.read_parquet,

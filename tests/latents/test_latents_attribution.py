@@ -148,6 +148,14 @@ def test_descriptions_are_the_strongest_tokens_and_texts(stories: TextModel, sae
         for text, tokens in described.top_texts:
             assert max(value for _, value in tokens) == pytest.approx(peaks[text, column], abs=1e-5)
             assert "".join(token for token, _ in tokens).strip() == TEXTS[text]
+        ids = np.concatenate([batch.token_id for batch in batches])
+        z = np.concatenate(
+            [sae.encode_selected(b.activations["resid.2"], [latent]).detach().numpy()[:, 0] for b in batches]
+        )
+        share = np.bincount(ids, z) / z.sum()
+        usual = np.bincount(ids) / len(ids)
+        main = np.flatnonzero((share >= 0.2) & (share >= 3 * usual))
+        assert sorted(value for _, value in described.main_tokens) == pytest.approx(sorted(share[main]))
 
 
 def test_the_model_keeps_its_gradients_and_later_sites_have_no_effect(stories: TextModel, sae) -> None:
