@@ -11,8 +11,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ssae_debias"
 ORDER = (
-    "files", "ranks", "data", "retrieval", "activations", "sae", "latents", "edit", "metrics", "rivals", "report",
-    "estimators", "recipe", "cli",
+    "files", "ranks", "decisions", "data", "retrieval", "activations", "sae", "latents", "edit", "metrics", "rivals",
+    "report", "review", "estimators", "audit", "recipe", "cli",
 )  # fmt: skip
 # retrieval is earlier in the flow, but ranks by a model and an SAE
 EXCEPTIONS = {("retrieval", "activations"), ("retrieval", "sae")}
@@ -45,7 +45,15 @@ def test_data_flows_one_way(folder: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["ssae_debias", "ssae_debias.data", "ssae_debias.metrics", "ssae_debias.report", "ssae_debias.cli"],
+    [
+        "ssae_debias",
+        "ssae_debias.data",
+        "ssae_debias.decisions",
+        "ssae_debias.metrics",
+        "ssae_debias.report",
+        "ssae_debias.review",
+        "ssae_debias.cli.review",
+    ],
 )
 def test_light_modules_need_no_torch(module: str) -> None:
     code = (

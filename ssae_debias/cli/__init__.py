@@ -19,8 +19,10 @@ from ssae_debias import __version__
 
 COMMANDS = {
     "run": "run a recipe: table, results.json and report.html",
+    "audit": "audit a text classifier: who is served worse, why, and what helps",
     "extract": "read texts by a model and keep its activations",
     "train": "train a sparse autoencoder on activations, or specialise one",
+    "review": "look at a report's latents in a browser, and keep what is decided on them",
 }
 
 
