@@ -8,10 +8,7 @@ nothing else is made.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +44,7 @@ from ssae_debias.data import WordPairs, as_word_pairs, check_aligned
 from ssae_debias.latents.association import comparable
 from ssae_debias.latents.decisions import fingerprints
 from ssae_debias.report.audit import AuditContent
+from ssae_debias.report.facts import subdomain_facts, training_facts, versions
 
 SHOWN_NOT_FLAGGED = 20
 
@@ -226,7 +224,9 @@ def audit(
         sets={"fit rows": len(fit.y), "evaluation rows": len(judged.y)},
         seed=random_state,
         settings={name: value for name, value in vars(settings).items() if not _long(value)},
-        versions=_versions(),
+        versions=versions(),
+        subdomain=None if debiaser is None else subdomain_facts(debiaser.subdomain_),
+        training=training_facts({site: sae.history_ for site, sae in found.saes.items()}),
         saes=fingerprints(found.saes),
     )
     report = AuditReport(content, audited, found, debiaser)
@@ -429,8 +429,3 @@ def _told(variant: Any) -> str:
 
 def _long(value: Any) -> bool:
     return not isinstance(value, str | int | float | bool | tuple | None)
-
-
-def _versions() -> Mapping[str, str]:
-    names = ("ssae-debias", "torch", "transformers", "scikit-learn", "fairlearn")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}

@@ -9,22 +9,17 @@ squares. Methods are judged on the same texts, so a difference between two rows 
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssae_debias import __version__
 from ssae_debias.metrics import attribute_accuracy, leakage, seeds_interval, wilson
 from ssae_debias.recipe.bench import Bench, Sets
 from ssae_debias.recipe.methods import METHODS, Outcome
 from ssae_debias.report import Estimate, MethodRow
-
-LIBRARIES = ("torch", "transformers", "scikit-learn", "fairlearn", "numpy", "concept-erasure")
 
 
 @dataclass(frozen=True)
@@ -98,15 +93,6 @@ def summarise(method: str, scores: Sequence[SeedScore], sets: Sequence[Sets], se
         },
         seconds=round(seconds, 1),
     )
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that the figures depend on."""
-    return {
-        "python": platform.python_version(),
-        "ssae-debias": __version__,
-        **{name: metadata.version(name) for name in LIBRARIES},
-    }
 
 
 def _estimate(values: Sequence[float], n_texts: int) -> Estimate:

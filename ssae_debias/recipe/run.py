@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -20,9 +19,10 @@ from ssae_debias.latents.decisions import fingerprints
 from ssae_debias.recipe.bench import Bench
 from ssae_debias.recipe.methods import METHODS
 from ssae_debias.recipe.overruling import Overruling
-from ssae_debias.recipe.results import score, summarise, versions
+from ssae_debias.recipe.results import score, summarise
 from ssae_debias.recipe.schema import Recipe
-from ssae_debias.report import MethodRow, ReportContent, Subdomain, format_table, write_report
+from ssae_debias.report import MethodRow, ReportContent, format_table, write_report
+from ssae_debias.report.facts import subdomain_facts, training_facts, versions
 from ssae_debias.report.flagged import EVIDENCE
 
 CACHE = "cache"
@@ -172,8 +172,10 @@ def _content(bench: Bench, recipe: Recipe, rows: list[MethodRow], sizes: dict[st
         versions=versions(),
         recipe=recipe.model_dump(mode="json", exclude={"quick"}),
         flagged=None if fitted is None else _flagged(fitted, bench),
-        training=None if fitted is None else _training(fitted),
-        subdomain=None if fitted is None else _subdomain(fitted),
+        training=None
+        if fitted is None
+        else training_facts({site: sae.history_ for site, sae in fitted.saes_.items()}),
+        subdomain=None if fitted is None else subdomain_facts(fitted.subdomain_),
         notes=notes,
         saes=None if fitted is None else fingerprints(fitted.saes_),
     )
@@ -199,28 +201,3 @@ def _flagged(debiaser: SSAEDebiaser, bench: Bench) -> pd.DataFrame:
     columns = ("site", "latent", "name", "decision", "reason", "note", *evidence)
     columns = (*columns, "top_tokens", "top_texts", "nearest")
     return table[[column for column in columns if column in table]].reset_index(drop=True)
-
-
-def _training(debiaser: SSAEDebiaser) -> dict[str, Any]:
-    return {
-        site: {
-            **{key: sae.history_[-1][key] for key in ("fvu", "l0", "dead_fraction")},
-            "history": sae.history_,
-        }
-        for site, sae in debiaser.saes_.items()
-        if sae.history_
-    }
-
-
-def _subdomain(debiaser: SSAEDebiaser) -> Subdomain | None:
-    found = debiaser.subdomain_
-    if found is None or not len(found.texts):
-        return None
-    return {
-        "documents": [text[:400] for text in found.texts[:5]],
-        "stats": {
-            "documents": len(found.texts),
-            "best score": float(found.scores[0]),
-            "last score": float(found.scores[-1]),
-        },
-    }

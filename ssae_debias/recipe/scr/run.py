@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 from ssae_debias.data import Task, cells
 from ssae_debias.files import file_aside, write_json
 from ssae_debias.metrics import Interval, seeds_interval
-from ssae_debias.recipe.results import versions
 from ssae_debias.recipe.run import CACHE
 from ssae_debias.recipe.scr.bench import FIDELITY_TEXTS, ScrBench
 from ssae_debias.recipe.scr.measuring import measure_scr, measure_tpp
@@ -20,6 +19,7 @@ from ssae_debias.recipe.scr.plot import score_plot
 from ssae_debias.recipe.scr.results import Found, ScoreRow, by_direction, probe_accuracies, score_rows
 from ssae_debias.recipe.scr.schema import ScrRecipe
 from ssae_debias.recipe.scr.table import format_fidelity, format_scores
+from ssae_debias.report.facts import versions
 from ssae_debias.sae import SparseAutoencoder
 
 TITLES = {
