@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssae_debias.activations import read_pooled, read_tokens
 from ssae_debias.estimators.residue import erasure
 from ssae_debias.files import write_json
-from ssae_debias.latents import pool_latents
-from ssae_debias.metrics import leakage, seeds_interval
+from ssae_debias.metrics import seeds_interval
+from ssae_debias.metrics.pooled_parts import leakage_of_parts, pooled_parts
 from ssae_debias.recipe import read_recipe
 from ssae_debias.recipe.bench import Bench
 
@@ -33,28 +32,14 @@ SITES = ("embed", "resid.0", "resid.1", "resid.2", "resid.3")
 def parts_of(bench: Bench, seed: int, rows: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
     """Pooled parts of the activations of some texts, by site."""
     debiaser = bench.debiaser(seed)
-    texts, special = [bench.task.texts[row] for row in rows], bench.recipe.protocol.include_special
-    pooled = read_pooled(bench.model, texts, SITES, include_special=special)
-    latents = pool_latents(
-        read_tokens(bench.model, texts, SITES, include_special=special), debiaser.saes_, len(texts)
-    )
     table = debiaser.flagged_[debiaser.flagged_.decision == "ablate"]
-    found = {}
-    for site, sae in debiaser.saes_.items():
-        x, f = pooled[site], torch.from_numpy(latents[site].pooled)
-        with torch.no_grad():
-            reconstruction = sae.decode(f).numpy()  # linear: the mean's decoding is the decodings' mean
-            flagged = np.zeros(sae.d_sae, dtype=np.float32)
-            flagged[table.loc[table.site == site, "latent"].to_numpy()] = 1
-            written = (f * torch.from_numpy(flagged) @ sae.W_dec).numpy()
-        found[site] = {
-            "activation": x,
-            "reconstruction": reconstruction,
-            "error term": x - reconstruction,
-            "flagged latents": written,
-            "rest": x - written,
-        }
-    return found
+    return pooled_parts(
+        bench.model,
+        debiaser.saes_,
+        [bench.task.texts[row] for row in rows],
+        flagged={site: table.loc[table.site == site, "latent"].to_numpy() for site in debiaser.saes_},
+        include_special=bench.recipe.protocol.include_special,
+    )
 
 
 def main() -> None:
@@ -93,9 +78,15 @@ def main() -> None:
             pairs = {part: (train[site][part], test[site][part]) for part in train[site]}
             if erase is not None:
                 pairs["rest, erased"] = tuple(erase(torch.from_numpy(rows)).numpy() for rows in pairs["rest"])
-            for part, (x_train, x_test) in pairs.items():
-                for probe in ("linear", "mlp"):
-                    value = leakage(x_train, a_train, x_test, a_test, probe=probe, random_state=seed)
+            read = leakage_of_parts(
+                {part: x for part, (x, _) in pairs.items()},
+                a_train,
+                {part: x for part, (_, x) in pairs.items()},
+                a_test,
+                random_state=seed,
+            )
+            for part, values in read.items():
+                for probe, value in values.items():
                     scores.setdefault(site, {}).setdefault(part, {}).setdefault(probe, []).append(value)
         print(f"seed {seed}", flush=True)
     rows = {
