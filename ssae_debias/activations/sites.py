@@ -317,7 +317,9 @@ def _module_at(module: nn.Module, path: str) -> nn.Module:
 
 def _family(module: nn.Module) -> Family:
     model_type = getattr(getattr(_base_model(module), "config", None), "model_type", type(module).__name__)
-    model_type = model_type.removeprefix(EXPORTED)  # an exported model has the layout of the one it was made from
+    model_type = model_type.removeprefix(
+        EXPORTED
+    )  # an exported model has the layout of the one it was made from
     if model_type not in FAMILIES:
         raise ValueError(
             f"The standard sites of the architecture {model_type!r} are not known. Supported: "

@@ -23,6 +23,8 @@ from torch import nn
 
 MAX_PER_CELL = 350
 """Rows of each cell that a head is fitted on: a few hundred texts settle a layer of a few hundred weights."""
+ALIKE = 0.02
+"""How far a layer's outputs may be from the logits, relative to the largest: bfloat16 rounds to 0.4 %."""
 FEW = 10
 """A smaller cell counts as if it had this many rows: two texts are not to outweigh two hundred."""
 
@@ -134,7 +136,13 @@ def head_rows(cells: NDArray[Any], random_state: int) -> NDArray[np.int64]:
 
 
 def last_linear(module: nn.Module, n_classes: int) -> nn.Linear | None:
-    """The last linear layer whose outputs are as many as the classes (or one, for two); None where there is none."""
+    """The last linear layer whose outputs are as many as the classes (or one, for two); None where there is none.
+
+    Examples
+    --------
+    >>> last_linear(nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 5)), 2).in_features
+    3
+    """
     sizes = (n_classes, 1) if n_classes == 2 else (n_classes,)
     layers = [part for part in module.modules() if isinstance(part, nn.Linear) and part.out_features in sizes]
     return layers[-1] if layers else None
@@ -142,13 +150,22 @@ def last_linear(module: nn.Module, n_classes: int) -> nn.Linear | None:
 
 @contextmanager
 def head_inputs_of(layer: nn.Linear | None, seen: list[torch.Tensor]) -> Iterator[None]:
-    """Collect what a layer is given at each forward pass, where that is one vector an input."""
+    """Collect what a layer is given at each forward pass, where that is one vector an input.
+
+    Examples
+    --------
+    >>> layer, seen = nn.Linear(3, 2), []
+    >>> with head_inputs_of(layer, seen):
+    ...     _ = layer(torch.ones(4, 3))
+    >>> seen[0].shape
+    torch.Size([4, 3])
+    """
     if layer is None:
         yield
         return
 
     def note(_module: nn.Module, given: tuple[Any, ...]) -> None:
-        if given[0].ndim == 2:
+        if given and given[0].ndim == 2:
             seen.append(given[0].detach().float().cpu())
 
     handle = layer.register_forward_pre_hook(note)
@@ -158,11 +175,46 @@ def head_inputs_of(layer: nn.Linear | None, seen: list[torch.Tensor]) -> Iterato
         handle.remove()
 
 
-def in_order(seen: list[torch.Tensor], order: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Collected vectors in the order of the inputs; of width 0 where not every input gave one."""
-    rows = torch.cat(seen).numpy() if seen else np.zeros((0, 0), dtype=np.float32)
-    if len(rows) != len(order):
-        return np.zeros((len(order), 0), dtype=np.float32)
-    found = np.empty_like(rows)
-    found[order] = rows
+def in_order(
+    seen: list[torch.Tensor], order: NDArray[np.int64], layer: nn.Linear | None, logits: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Collected vectors in the order of the inputs.
+
+    Parameters
+    ----------
+    seen : list of Tensor of shape (b, d)
+        What the layer was given, batch by batch.
+    order : ndarray of int64, shape (n,)
+        Which input each of them belongs to.
+    layer : nn.Linear or None
+    logits : ndarray of shape (n, n_classes)
+        What the classifier decided of these inputs.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, d)
+        d is 0 where not every input gave one vector, or where the layer is not the one that decides: its outputs are
+        not the logits, up to a number for each input (a softmax's logarithm is taken, a sigmoid is not).
+
+    Examples
+    --------
+    >>> layer, x = nn.Linear(3, 2), torch.ones(4, 3)
+    >>> logits = layer(x).detach().numpy()
+    >>> in_order([x], np.arange(4), layer, logits).shape, in_order([x], np.arange(4), layer, logits**2).shape
+    ((4, 3), (4, 0))
+    """
+    rows = torch.cat(seen) if seen else torch.zeros(0, 0)
+    nothing = np.zeros((len(order), 0), dtype=np.float32)
+    if layer is None or len(rows) != len(order) or not len(rows):
+        return nothing
+    with torch.no_grad():
+        bias = 0 if layer.bias is None else layer.bias.float().cpu()
+        own = (rows @ layer.weight.float().cpu().T + bias).numpy()
+    own = np.column_stack([np.zeros_like(own), own]) if own.shape[1] == 1 else own
+    theirs = logits[order] - logits[order].mean(axis=1, keepdims=True)
+    own = own - own.mean(axis=1, keepdims=True)
+    if not np.allclose(own, theirs, atol=ALIKE * max(1.0, float(np.abs(theirs).max()))):
+        return nothing
+    found = np.empty(rows.shape, dtype=np.float32)
+    found[order] = rows.numpy()
     return found

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from ssae_debias.audit.classifiers import Classifier
 from ssae_debias.audit.found import Found
 from ssae_debias.edit import Edit
 from ssae_debias.files import write_json
+from ssae_debias.report import Estimate
 from ssae_debias.report.audit import AuditContent, Variant, format_audit_table, write_audit
 
 if TYPE_CHECKING:
@@ -119,10 +119,13 @@ class AuditReport:
                 f"{self.classifier.name} is no Hugging Face model: its edit is a function of activations. Save it with "
                 "ssae_debias.edit.save_edits(path, report.edits), or use report.edited_classifier()."
             )
-        rows = self.to_frame().reset_index().to_dict("records")
+        rows = [_card_row(variant) for variant in self.content.variants]
         layer, head = getattr(self.classifier, "head", None), self.found.head
-        with head.applied(layer) if head is not None and layer is not None else nullcontext():
+        if head is None or layer is None:
             return self.debiaser.export(path, report=rows)
+        also = "The classifier's last layer was fitted again under the edit, rows of every label and side counting alike."
+        with head.applied(layer):
+            return self.debiaser.export(path, report=rows, also=[also])
 
     def edited_classifier(self) -> Callable[[Any], NDArray[np.float32]]:
         """A function from inputs to logits of the edited classifier, shape (n, n_classes)."""
@@ -136,6 +139,23 @@ class AuditReport:
 
     def __str__(self) -> str:
         return format_audit_table(self.content)
+
+
+def _card_row(variant: Variant) -> dict[str, str]:
+    """A row of a model card's table: few columns, intervals beside the figures."""
+    flips = None if variant.flips is None else variant.flips["rate"]
+    return {
+        "variant": variant.name,
+        "group labels": "needed" if variant.needs_group_labels else "none",
+        "accuracy": _said(variant.accuracy),
+        "balanced accuracy": _said(variant.balanced_accuracy),
+        "worst group": f"{_said(variant.worst_group_accuracy)} {variant.worst_group or ''}".strip(),
+        "flips": _said(flips),
+    }
+
+
+def _said(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"{estimate.mean:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
 def _row(variant: Variant) -> dict[str, Any]:

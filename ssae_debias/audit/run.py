@@ -247,7 +247,9 @@ def as_classifier(classifier: Any, *, device: str = "cpu") -> Classifier:
         return PipelineClassifier(classifier)
     if isinstance(classifier, str | os.PathLike) or hasattr(classifier, "base_model_prefix"):
         return TextClassifier(classifier, device=device)
-    if all(hasattr(classifier, name) for name in ("logits", "tokens", "classes", "sites", "checked")):
+    if all(
+        hasattr(classifier, name) for name in ("logits", "decisions", "tokens", "classes", "sites", "checked")
+    ):
         audited: Classifier = classifier
         return audited
     raise TypeError(
@@ -410,6 +412,8 @@ def _summary(
         "project": "projected out",
     }[settings.edit]
     residue = f"; after them, {' and '.join(found.residue)} at {found.residue_site}" if found.residue else ""
+    if found.head is not None:
+        residue += ". Then its last layer was fitted again, rows of every label and side counting alike"
     return [
         f"Sparse autoencoders were trained at {', '.join(found.saes)} on {len(fit.y)} rows; "
         f"{found.n_ablated} latents were flagged {how}.",

@@ -67,7 +67,6 @@ def what_is_unknown(
         *_about_flips(original, y),
         *_about_leaks(leakage, y, groups),
         *_about_what_is_left(leakage, found, chance),
-        *_about_refitted_heads(original, variants),
         *_about_the_edit(found),
     ]
 
@@ -179,18 +178,6 @@ def _still_read(leak: SiteLeakage, chance: float) -> bool:
         isinstance(read, Estimate) and read.low > chance and read.mean > chance + LEAK_MARGIN
         for read in (leak.edited_linear, leak.edited_mlp)
     )
-
-
-def _about_refitted_heads(original: Variant, variants: Sequence[Variant]) -> list[str]:
-    """A probe stands in for the head: where it decides worse by itself, so do all states that have it."""
-    probe = next((variant for variant in variants if variant.name == "head refitted"), None)
-    if probe is None or probe.accuracy.high >= original.accuracy.low:
-        return []
-    return [
-        f"Where a head is called refitted, a linear probe on mean activations stands in for it. On the unedited "
-        f"classifier it decides right {probe.accuracy.mean:.0%} of the time, the head itself {original.accuracy.mean:.0%}: "
-        "training the head again may reach more than those rows show."
-    ]
 
 
 def _about_the_edit(found: Found) -> list[str]:

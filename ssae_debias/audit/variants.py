@@ -1,8 +1,8 @@
 """The states in which an audit shows a classifier: as it came, edited, and treated by each simple rival.
 
 Every state is judged on the same evaluation rows, and flips on the same counterfactuals. What is learned for a state is
-learned on the fit rows alone. The classifier's own decision stays unless a name says that its head was refitted: a
-linear probe on the pooled activations of the last site stands in for the head there, whatever the classifier is.
+learned on the fit rows alone. The classifier's own decision stays unless a name says that its head was refitted
+(`ssae_debias.audit.heads`). Where ours has its head refitted, so has every rival and control, beside itself as it is.
 """
 
 from __future__ import annotations
@@ -194,6 +194,8 @@ class Variants:
             return
         random = self.found.random(self._random_state)
         edits = random.latent_edits()
+        if self.found.head is not None and not self.found.residue:
+            yield from self._refitted(edits, name="random latents ablated", role="control")
         if self.found.residue:
             groups = self.fit.groups
             labelled = groups.source == "labels" and len(groups.names) > 1
@@ -210,12 +212,15 @@ class Variants:
                 verbose=self._verbose,
             )
             if residue:
-                yield self._edited(
-                    replace(random, residue=residue).edits(),
-                    name=f"random latents ablated, {' and '.join(residue)}",
-                    role="control",
-                    needs_group_labels=labelled and "erasure" in residue,
-                )
+                what: dict[str, Any] = {
+                    "name": f"random latents ablated, {' and '.join(residue)}",
+                    "role": "control",
+                    "needs_group_labels": labelled and "erasure" in residue,
+                }
+                mended = replace(random, residue=residue).edits()
+                if self.found.head is not None:
+                    yield from self._refitted(mended, **what)
+                yield self._edited(mended, **what)
         yield self._edited(edits, name="random latents ablated", role="control")
 
     def _by_words(self) -> Iterator[Variant]:
@@ -236,11 +241,21 @@ class Variants:
         if self.pairs is None:
             return
         pairs = self.pairs
-        yield self._judged(
-            lambda texts: self._logits([pairs.neutralize(text) for text in texts]),
-            name="words deleted",
-            role="rival",
-        )
+
+        def deleted(texts: list[str]) -> list[str]:
+            return [pairs.neutralize(text) for text in texts]
+
+        yield self._judged(lambda texts: self._logits(deleted(texts)), name="words deleted", role="rival")
+        if self.found.head is not None:
+            fit = replace(self.fit, inputs=deleted(self.fit.inputs))
+            head = fitted_head(self._logits, fit, {}, self._random_state)
+            if head is not None:
+                yield self._judged(
+                    lambda texts: head.logits(self._logits.head_inputs(deleted(texts))),
+                    name="words deleted, head refitted",
+                    role="rival",
+                    needs_group_labels=self.cells()[1],
+                )
         if not isinstance(self.classifier, TextClassifier):
             return
         try:
@@ -264,18 +279,30 @@ class Variants:
             other = self._read(self.fit.counterfactual, site, {})
             if np.any(x != other):
                 eraser = SwapProjection().fit(x, counterfactual=other)
-                yield self._edited({site: eraser.as_edit()}, name="swap projection", role="rival")
+                yield from self._both({site: eraser.as_edit()}, name="swap projection", role="rival")
         sides = groups.side
         if comparable(sides[sides != 0], self.fit.y[sides != 0]):
             rows = sides != 0
             eraser = LEACEGivenY().fit(x[rows], self.fit.y[rows], sensitive_features=sides[rows])
-            yield self._edited({site: eraser.as_edit()}, name="LEACE given y, by words", role="rival")
+            yield from self._both({site: eraser.as_edit()}, name="LEACE given y, by words", role="rival")
         if groups.source == "labels" and comparable(groups.values[groups.known], self.fit.y[groups.known]):
             rows = groups.known
             eraser = LEACEGivenY().fit(x[rows], self.fit.y[rows], sensitive_features=groups.values[rows])
-            yield self._edited(
+            yield from self._both(
                 {site: eraser.as_edit()}, name="LEACE given y", role="rival", needs_group_labels=True
             )
+
+    def _both(self, edits: Mapping[str, Edit], **what: Any) -> Iterator[Variant]:
+        """A rival's edit with the head kept, and with it refitted wherever ours is: neither is given more."""
+        yield self._edited(edits, **what)
+        if self.found.head is not None:
+            yield from self._refitted(edits, **what)
+
+    def _refitted(self, edits: Mapping[str, Edit], *, name: str, **what: Any) -> Iterator[Variant]:
+        head = fitted_head(self._logits, self.fit, edits, self._random_state)
+        if head is not None:
+            what["needs_group_labels"] = what.get("needs_group_labels", False) or self.cells()[1]
+            yield self._by_head(head, edits, name=f"{name}, head refitted", **what)
 
     def _refitted_only(self) -> Iterator[Variant]:
         """The same refitting of the head without any edit: what the edit itself brings shows beside it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -44,6 +45,7 @@ def export_debiaser(
     path: str | os.PathLike[str],
     *,
     report: EffectReport | pd.DataFrame | Sequence[Mapping[str, Any]] | None = None,
+    also: Sequence[str] = (),
     license: str | None = None,
     show_words: bool = True,
     fold: Fold = "writers",
@@ -60,6 +62,8 @@ def export_debiaser(
         A free path, or an earlier export, which is replaced.
     report : EffectReport, DataFrame or sequence of mapping, optional
         The before-and-after table of the model card. Without it the card says that nothing was measured.
+    also : sequence of str, default=()
+        Sentences on what else was changed in the model before it is written, for the card.
     license : str, optional
         The base model's licence as the hub writes it (`apache-2.0`); known for the bundled MiniLM.
     show_words : bool, default=True
@@ -80,11 +84,12 @@ def export_debiaser(
         Inside `edited_model()`: the model that is read there is edited already.
     """
     debiaser._refuse_inside_edit()
+    facts = facts_of(debiaser, report, license, show_words)
     return export_model(
         debiaser.model_,
         debiaser.edits_,
         path,
-        facts=facts_of(debiaser, report, license, show_words),
+        facts=replace(facts, residue=[*facts.residue, *also]),
         fold=fold,
         examples=examples,
         max_shard_size=max_shard_size,

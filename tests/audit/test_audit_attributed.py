@@ -67,7 +67,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def refusing(*_: Any, **__: Any) -> Any:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(kept.classifier, "logits", refusing)
+    monkeypatch.setattr(kept.classifier, "decisions", refusing)
     again = with_attribution(kept, PART, found_with(table()))
     pd.testing.assert_frame_equal(again.table, first.table)
 

@@ -1,118 +1,106 @@
-"""The last layer fitted again: against scikit-learn's own, in the module, and what it is given."""
+"""The last layer fitted again: cells count alike, only the layer that decides is taken, and it is put back."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from planted_audit import leaning_pipeline, planted
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import nn
+from torch import Tensor, nn
 
-from ssae_debias.audit import ModuleClassifier
-from ssae_debias.audit.groups import Groups
-from ssae_debias.audit.heads import Head, head_rows, in_order, last_linear, refit_head
-from ssae_debias.audit.kept_logits import KeptLogits
-from ssae_debias.audit.variants import Part, fitted_head, head_cells
+from ssae_debias.audit import ModuleClassifier, PipelineClassifier
+from ssae_debias.audit.heads import Head, head_rows, last_linear, refit_head
 
-RANDOM = np.random.default_rng(0)
-X = RANDOM.normal(2.0, [1.0, 3.0, 0.5], size=(400, 3))
+DATA = planted(400)
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_refitted_head_decides_as_the_weighted_regression(n_classes: int) -> None:
-    y = (X[:, 0] + 0.3 * RANDOM.normal(size=400) > np.quantile(X[:, 0], 0.5)).astype(np.int64)
-    if n_classes == 3:
-        y += X[:, 1] > 4
-    cells = np.array([f"{label}/{value}" for label, value in zip(y, X[:, 2] > 2.6, strict=True)])
-    counts = {cell: (cells == cell).sum() for cell in set(cells)}
-    weights = np.array([1 / max(counts[cell], 10) for cell in cells])
-    scaler = StandardScaler().fit(X)
-    reference = LogisticRegression(C=0.1, max_iter=2000)
-    reference.fit(scaler.transform(X), y, sample_weight=weights * len(y) / weights.sum())
-    logits = refit_head(X, y, cells, n_classes).logits(X)
-    found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert found == pytest.approx(reference.predict_proba(scaler.transform(X)), abs=1e-4)
+def test_cells_count_alike_and_tiny_ones_do_not_count_double() -> None:
+    random = np.random.default_rng(0)
+    y = random.integers(2, size=2000)
+    a = np.where(random.random(2000) < 0.95, y, 1 - y)
+    x = random.normal(size=(2000, 2)) + np.column_stack([1.5 * y, 3 * a])
+    cells = np.array([f"{label}{value}" for label, value in zip(y, a, strict=True)])
+    plain, balanced = refit_head(x, y, np.zeros(2000), 2), refit_head(x, y, cells, 2)
+    against = a != y
+    right = [(head.logits(x).argmax(1) == y)[against].mean() for head in (plain, balanced)]
+    assert right[1] > right[0] + 0.2
+    # two rows of a label that is nothing but them do not outweigh all others
+    few, labels = cells.copy(), y.copy()
+    few[:2] = "rare"
+    labels[:2] = 1 - labels[:2]
+    with_them = refit_head(x, labels, few, 2).logits(x)[2:].argmax(1)
+    assert (with_them == balanced.logits(x)[2:].argmax(1)).mean() > 0.95
 
 
-def test_a_class_without_rows_never_wins() -> None:
-    y = (X[:, 0] > 2).astype(np.int64) * 2
-    assert set(refit_head(X, y, y, 3).logits(X).argmax(axis=1)) == {0, 2}
+@pytest.mark.parametrize("labels", [(0, 1), (0, 1, 2), (0, 2)])
+def test_labels_without_rows_never_win(labels: tuple[int, ...]) -> None:
+    random = np.random.default_rng(1)
+    y = random.choice(labels, 300)
+    x = random.normal(0, 0.2, (300, 4)) + np.eye(4)[y]
+    decided = refit_head(x, y, y, 3).logits(x).argmax(1)
+    assert (decided == y).mean() > 0.98
+    assert set(decided.tolist()) <= set(labels)
 
 
-def test_a_rare_cell_is_heard() -> None:
-    """Twenty rows of a cell in which the large cells' shortcut fails outweigh their number."""
-    y = np.repeat([0, 1], [300, 300])
-    shortcut, task = y.astype(float).copy(), y + 0.4 * RANDOM.normal(size=600)
-    rare = np.r_[0:20, 580:600]
-    shortcut[rare] = 1 - shortcut[rare]
-    x = np.column_stack([3 * shortcut + 0.2 * RANDOM.normal(size=600), task])
-    cells = np.array([f"{label}/{value}" for label, value in zip(y, shortcut, strict=True)])
-    right = lambda c: (refit_head(x, y, c, 2).logits(x).argmax(axis=1) == y)[rare].mean()  # noqa: E731
-    assert right(cells) > right(np.zeros(600)) + 0.3
+def test_one_label_cannot_be_fitted() -> None:
+    with pytest.raises(ValueError, match="class"):
+        refit_head(np.eye(3), np.zeros(3, dtype=int), np.zeros(3), 2)
 
 
-@pytest.mark.parametrize("n_outputs", [2, 1])
-def test_a_head_stands_in_for_the_layer_and_leaves_it_as_it_was(n_outputs: int) -> None:
-    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, n_outputs))
-    classifier = ModuleClassifier(module, "1", classes=["no", "yes"])
-    inputs = X.astype(np.float32)
-    before, x = classifier.decisions(inputs)
-    with torch.no_grad():
-        assert x == pytest.approx(module[:2](torch.from_numpy(inputs)).numpy(), abs=1e-6)
-    head = Head(RANDOM.normal(size=(2, 4)).astype("float32"), RANDOM.normal(size=2).astype("float32"))
-    layer = classifier.head
-    assert layer is module[2]
-    with head.applied(layer):
-        changed = classifier.logits(inputs)
-    wanted = head.logits(x)
-    assert changed[:, 1] - changed[:, 0] == pytest.approx(wanted[:, 1] - wanted[:, 0], abs=1e-4)
-    assert np.array_equal(classifier.logits(inputs), before)
-
-
-def test_a_head_of_another_shape_is_refused() -> None:
-    head = Head(np.zeros((2, 5), dtype="float32"), np.zeros(2, dtype="float32"))
-    with pytest.raises(ValueError, match=r"\(2, 5\)"), head.applied(nn.Linear(4, 2)):
+def test_a_layer_gets_its_weights_back() -> None:
+    head = Head(np.array([[1.0, 2.0], [3.0, 5.0]], dtype="float32"), np.array([1.0, 4.0], dtype="float32"))
+    x = torch.tensor([[1.0, 1.0]])
+    for layer in (nn.Linear(2, 2), nn.Linear(2, 1)):
+        before = layer(x).detach().clone()
+        with pytest.raises(RuntimeError, match="inside"), head.applied(layer):
+            logits = layer(x).detach()
+            difference = logits[0, -1] - (logits[0, 0] if layer.out_features == 2 else 0)
+            assert difference.item() == pytest.approx(8.0)
+            raise RuntimeError("inside")
+        torch.testing.assert_close(layer(x), before)
+    with pytest.raises(ValueError, match=r"the layer has \(3, 2\)"), head.applied(nn.Linear(2, 3)):
         pass
 
 
-def test_no_linear_layer_means_no_head() -> None:
-    assert last_linear(nn.Sequential(nn.Linear(3, 7), nn.ReLU()), 2) is None
-    classifier = ModuleClassifier(nn.Sequential(nn.Identity(), nn.ReLU()), "0", classes=["a", "b", "c"])
-    logits, x = classifier.decisions(X.astype(np.float32))
-    assert logits.shape == (400, 3)
-    assert x.shape == (400, 0)
-    part = Part(X.astype(np.float32), None, np.zeros(400, dtype=np.int64), nobody())
-    assert fitted_head(KeptLogits(classifier, None), part, {}, 0) is None
+class Odd(nn.Module):
+    """A linear layer with as many outputs as labels, which does not decide."""
+
+    def __init__(self, ending: nn.Module) -> None:
+        super().__init__()
+        self.first, self.gate, self.ending = nn.Linear(8, 6), nn.Linear(6, 2), ending
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ending(self.gate(self.first(x)))
 
 
-def test_inputs_come_back_in_their_order() -> None:
-    order = np.array([2, 0, 1])
-    assert in_order([torch.tensor([[2.0]]), torch.tensor([[0.0], [1.0]])], order)[:, 0].tolist() == [0, 1, 2]
-    assert in_order([torch.tensor([[2.0]])], order).shape == (
-        3,
-        0,
-    )  # a layer that was not called on every input
+@pytest.mark.parametrize(
+    ("ending", "decides"),
+    [(nn.Identity(), True), (nn.LogSoftmax(1), True), (nn.Tanh(), False), (nn.Softmax(1), False)],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_a_layer_that_decides_is_the_head(ending: nn.Module, decides: bool) -> None:
+    torch.manual_seed(0)
+    module = Odd(ending)
+    classifier = ModuleClassifier(module, "first", classes=["no", "yes"], batch_size=90)
+    logits, x = classifier.decisions(3 * DATA.X)
+    assert logits.shape == (400, 2)
+    assert x.shape == ((400, 6) if decides else (400, 0))
+    if decides:
+        np.testing.assert_allclose(x, module.first(torch.from_numpy(3 * DATA.X)).detach().numpy(), atol=1e-5)
 
 
-def test_rows_of_a_large_cell_are_drawn_and_of_a_small_one_all_kept() -> None:
-    cells = np.repeat(["big", "small"], [900, 30])
+def test_what_a_pipeline_decides_by_is_fitted_again_only_where_it_is_linear() -> None:
+    linear = PipelineClassifier(leaning_pipeline(DATA))
+    assert linear.decisions(DATA.X)[1].shape == (400, 8)
+    forest = make_pipeline(StandardScaler(), RandomForestClassifier(3, random_state=0)).fit(DATA.X, DATA.y)
+    assert PipelineClassifier(forest).decisions(DATA.X)[1].shape == (400, 0)
+
+
+def test_rows_are_drawn_from_every_cell() -> None:
+    cells = np.repeat(["a", "b", "c"], [1000, 30, 1])
     rows = head_rows(cells, 0)
-    assert (cells[rows] == "small").sum() == 30
-    assert (cells[rows] == "big").sum() == 350
-    assert not np.array_equal(rows, head_rows(cells, 1))
-
-
-def test_cells_are_told_by_words_and_only_without_them_by_labels() -> None:
-    y = np.array([0, 1, 0])
-    values, known = np.array(["F", "M", ""]), np.array([True, True, False])
-    worded = Part(["she", "he", ""], None, y, Groups(values, known, "labels", np.array([1, -1, 0])))
-    assert head_cells(worded)[0].tolist() == ["0/1", "1/-1", "0/0"]
-    assert not head_cells(worded)[1]
-    labelled = Part(["", "", ""], None, y, Groups(values, known, "labels", np.zeros(3, dtype=np.int64)))
-    assert head_cells(labelled)[0].tolist() == ["0/F", "1/M", "0/"]
-    assert head_cells(labelled)[1]
-
-
-def nobody() -> Groups:
-    return Groups(np.full(400, ""), np.zeros(400, dtype=bool), "none", np.zeros(400, dtype=np.int64))
+    assert np.unique(cells[rows], return_counts=True)[1].tolist() == [350, 30, 1]
+    assert last_linear(nn.ReLU(), 2) is None

@@ -65,6 +65,10 @@ def test_a_planted_leak_is_edited_away_and_the_worst_group_rises(network: Module
     assert content.data.counts.to_numpy().sum() == 600
     assert content.data.attribute_from_label.low < 0.5  # drawn independently
     assert "attribution" in content.latents
+    assert edited.name == "edited, head refitted"
+    assert any("its last layer was fitted again" in sentence for sentence in content.summary)
+    decided = report.edited_classifier()(DATA.X)
+    assert np.abs(decided - report.classifier.logits(DATA.X, report.edits)).max() > 0.01
     assert not any("No latent" in sentence for sentence in content.unknown)
     json.dumps(report.to_dict(), allow_nan=False)
     assert not network.module[1]._forward_hooks
@@ -187,13 +191,13 @@ def test_a_stopped_audit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     first = audited(**given)
     assert (tmp_path / "report.html").is_file()
     computed: list[int] = []
-    own = PipelineClassifier.logits
+    own = PipelineClassifier.decisions
 
     def counting(self: PipelineClassifier, *arguments: Any, **options: Any) -> Any:
         computed.append(1)
         return own(self, *arguments, **options)
 
-    monkeypatch.setattr(PipelineClassifier, "logits", counting)
+    monkeypatch.setattr(PipelineClassifier, "decisions", counting)
     again = audited(**given)
     assert computed == []
     assert again.to_frame().equals(first.to_frame())

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 from planted_audit import found_with, named_groups
 
@@ -15,7 +14,7 @@ from ssae_debias.audit.measuring import Evaluation, measure
 from ssae_debias.audit.unknown import what_is_unknown
 from ssae_debias.edit import Affine
 from ssae_debias.report import Estimate
-from ssae_debias.report.audit import SiteLeakage, Variant
+from ssae_debias.report.audit import SiteLeakage
 
 
 def found(*ablated: int, **columns: Any) -> Found:
@@ -43,7 +42,7 @@ def said(**changes: Any) -> list[str]:
         evaluation, logits, logits[swappable] if swappable.any() else None, name="as it is", role="start"
     )
     known = {
-        "variants": [start, *changes.pop("others", [])],
+        "variants": [start],
         "y": y,
         "groups": groups,
         "fit_y": y,
@@ -133,15 +132,6 @@ def test_edits_of_the_residue_count_as_edited() -> None:
     residue = found_with(found().table, residue={"erasure": shift})
     sentences = said(found=residue, leakage=[leak("module:0", 0.8)])
     assert any("error term" in sentence for sentence in sentences)
-
-
-@pytest.mark.parametrize(("probe", "worse"), [(0.7, True), (0.89, False)])
-def test_a_probe_that_stands_in_badly_for_the_head(probe: float, worse: bool) -> None:
-    refitted = Variant("head refitted", "rival", False, estimate(probe))
-    sentences = said(others=[refitted])
-    assert bool(sentences) == worse
-    if worse:
-        assert "decides right 70% of the time, the head itself 90%" in sentences[0]
 
 
 def test_the_page_is_not_said_twice() -> None:

@@ -88,10 +88,13 @@ def test_all_that_must_be_compared_is_there(variants: dict[str, Variant]) -> Non
         "latents ablated, nothing else": ("ours", True),
         "averaged with the counterfactual": ("rival", False),
         "edited, head refitted": ("ours", True),
+        "random latents ablated, realignment and erasure, head refitted": ("control", True),
         "random latents ablated, realignment and erasure": ("control", True),
         "random latents ablated": ("control", False),
         "swap projection": ("rival", False),
+        "swap projection, head refitted": ("rival", True),  # its cells are told by labels here
         "LEACE given y": ("rival", True),
+        "LEACE given y, head refitted": ("rival", True),
         "head refitted": ("rival", True),
         "head refitted on balanced groups (DFR)": ("rival", True),
     }
@@ -132,6 +135,9 @@ def test_rivals_learn_on_fit_rows_alone(variants: dict[str, Variant]) -> None:
     assert variants["swap projection"].accuracy.mean == accuracy(head.predict_proba(swap.transform(read)))
     probe = refit_head(scaled[FIT], y, y * 2 + a, 2)
     assert variants["head refitted"].accuracy.mean == accuracy(probe.logits(read))
+    again = refit_head(leace.transform(scaled[FIT]), y, y * 2 + a, 2)
+    found = variants["LEACE given y, head refitted"]  # a rival is given what ours is
+    assert found.accuracy.mean == pytest.approx(accuracy(again.logits(leace.transform(read))), abs=0.01)
     balanced = DFR(random_state=0).fit(scaled[FIT], y, sensitive_features=a)
     found = variants["head refitted on balanced groups (DFR)"]
     assert found.accuracy.mean == pytest.approx(accuracy(balanced.predict_proba(read)), abs=0.01)

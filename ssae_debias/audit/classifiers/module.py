@@ -161,7 +161,7 @@ class ModuleClassifier:
                 for _, out in self._passes(inputs, edits or {}, {}, "decisions", verbose)
             ]
         logits = np.concatenate(found) if found else np.zeros((0, len(self.classes)), dtype=np.float32)
-        return logits, in_order(seen, np.arange(len(logits)))
+        return logits, in_order(seen, np.arange(len(logits)), self.head, logits)
 
     def tokens(
         self, inputs: Any, sites: Sequence[str], edits: Mapping[str, Edit] | None = None, *, verbose: int = 0

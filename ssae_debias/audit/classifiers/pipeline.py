@@ -131,8 +131,12 @@ class PipelineClassifier:
     def decisions(
         self, inputs: Any, edits: Mapping[str, Edit] | None = None, *, verbose: int = 0
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Logits, and the activations that the later steps made them from."""
-        return self.logits(inputs, edits), self._edited(self.activations(inputs), edits)
+        """Logits, and the activations that the later steps made them from; of width 0 where those are not linear."""
+        rows = self._edited(self.activations(inputs), edits)
+        # in a forest's place a linear layer would be another classifier, not the same one fitted again
+        weights = np.asarray(getattr(self.pipeline.steps[-1][1], "coef_", 0.0))
+        linear = weights.ndim == 2 and weights.shape[1] == rows.shape[1]
+        return self.logits(inputs, edits), rows if linear else rows[:, :0]
 
     def decide(self, rows: Any) -> NDArray[np.float32]:
         """Scores for activations, shape (n, n_classes): the largest of a row is what the pipeline predicts."""

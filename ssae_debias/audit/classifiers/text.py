@@ -142,7 +142,7 @@ class TextClassifier:
                 encoded = self.model.encode([inputs[row] for row in rows], self.max_length)
                 given = {name: encoded[name] for name in ("input_ids", "attention_mask")}
                 found[rows] = self.model.module(**given).logits.float().cpu().numpy()
-        return found, in_order(seen, order)
+        return found, in_order(seen, order, self.head, found)
 
     def tokens(
         self,
