@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from ssae_debias.audit.classifiers import Classifier, pooled
 from ssae_debias.edit import Edit, edits_digest
 from ssae_debias.files import DamagedFileError, folder_aside, read_manifest, write_manifest
+
+RECENT = 4
+"""Results in memory where no folder keeps them: those of a state on inputs and counterfactuals, and of one before it."""
 
 
 def kept_array(home: Path | None, kind: str, facts: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
@@ -68,7 +72,8 @@ class KeptLogits:
     classifier : Classifier
         Its fingerprint is taken once, now: weights that change later are not noticed.
     home : Path or None
-        Folder that keeps them; None computes them each time.
+        Folder that keeps them; None keeps the last few in memory, since a state's logits and the inputs of its head
+        are asked for one after the other.
     verbose : int, default=0
 
     Warns
@@ -90,6 +95,7 @@ class KeptLogits:
         self.verbose = verbose
         self.home = home
         self._fingerprint = ""
+        self._recent: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         if home is not None:
             try:
                 self._fingerprint = classifier.fingerprint
@@ -127,8 +133,6 @@ class KeptLogits:
 
     def facts(self, inputs: Any, edits: Mapping[str, Edit] | None, *more: Any) -> str:
         """All that a result on some inputs depends on, for `kept_array`."""
-        if self.home is None:
-            return ""
         return f"{self._fingerprint} {joblib.hash(inputs)} {edits_digest(edits or {})} {more!r}"
 
     def _kept(
@@ -139,4 +143,11 @@ class KeptLogits:
         compute: Callable[[], NDArray[np.float32]],
         *more: str,
     ) -> NDArray[np.float32]:
-        return kept_array(self.home, kind, self.facts(inputs, edits, *more), compute)
+        facts = self.facts(inputs, edits, *more)
+        if self.home is not None:
+            return kept_array(self.home, kind, facts, compute)
+        if f"{kind} {facts}" not in self._recent:
+            self._recent[f"{kind} {facts}"] = compute()
+        while len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        return self._recent[f"{kind} {facts}"]

@@ -148,10 +148,15 @@ def leakage_by_site(
     cells = np.array([f"{label}/{value}" for label, value in zip(y[rows], values, strict=True)])
     states: list[Mapping[str, Edit]] = [{}, edits] if edits else [{}]
 
-    def read(site: str, state: Mapping[str, Edit]) -> list[Estimate]:
+    vectors: dict[int, dict[str, NDArray[np.float32]]] = {}
+
+    def read(site: str, place: int) -> list[Estimate]:
+        state = states[place]
+
         def figures() -> NDArray[np.float64]:
-            # sites are read one by one, so that a stopped run loses at most one site's probes
-            x = pooled(kept.classifier, chosen, [site], state)[site]
+            if place not in vectors:  # all sites in one pass, and none where all figures are kept
+                vectors[place] = pooled(kept.classifier, chosen, sites, state, verbose=verbose)
+            x = vectors[place][site]
             return np.array([_read(x, values, cells, probe, random_state) for probe in PROBES])
 
         facts = kept.facts(chosen, state, site, values.tolist(), cells.tolist(), random_state)
@@ -159,7 +164,7 @@ def leakage_by_site(
 
     found = []
     for site in tqdm(sites, desc="leakage", unit="site", disable=not verbose, leave=False):
-        (linear, mlp), *after = [read(site, state) for state in states]
+        (linear, mlp), *after = [read(site, place) for place in range(len(states))]
         edited_linear, edited_mlp = after[0] if after else (None, None)
         found.append(SiteLeakage(site, linear, mlp, edited_linear, edited_mlp))
     return found

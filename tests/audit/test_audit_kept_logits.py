@@ -78,8 +78,13 @@ def test_damaged_results_are_computed_again_with_a_warning(tmp_path: Path, harm:
 
 def test_without_a_folder_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    KeptLogits(read_as_is(), None)(DATA.X)
+    kept = KeptLogits(read_as_is(), None)
+    first = kept(DATA.X)
     assert not list(tmp_path.iterdir())
+    # a state's head inputs are asked for right after its logits: they come from the same pass
+    monkeypatch.setattr(kept.classifier, "decisions", refusing)
+    np.testing.assert_array_equal(kept(DATA.X), first)
+    assert kept.head_inputs(DATA.X).shape == (50, 8)
 
 
 def test_a_pipeline_that_cannot_be_pickled_is_audited_without_a_memory(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def test_three_labels_by_name() -> None:
     assert report.original.accuracy.mean > 0.9
 
 
+@pytest.mark.slow
 def test_images_with_a_watermark() -> None:
     random = np.random.default_rng(3)
     y, a = random.integers(2, size=(2, 240))
@@ -168,6 +169,7 @@ def test_images_with_a_watermark() -> None:
     assert set(report.found.saes) == {"module:0", "module:1"}
 
 
+@pytest.mark.slow
 def test_a_stopped_audit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {
         "sensitive_features": DATA.a,
@@ -203,6 +205,7 @@ def test_a_stopped_audit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert again.to_frame().equals(first.to_frame())
 
 
+@pytest.mark.slow
 def test_a_persons_decisions_are_replayed(tmp_path: Path) -> None:
     first = audited(sensitive_features=DATA.a)
     flagged = first.found.table[first.found.table["decision"] == "ablate"]

@@ -11,16 +11,19 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from ssae_debias.audit import AuditReport, LatentSettings, TextClassifier, audit, leaks
+from ssae_debias.audit import AuditReport, LatentSettings, TextClassifier, attributed, audit, leaks
 from ssae_debias.data import Task, WordPairs, synthetic_biographies
 from ssae_debias.metrics import linear_probe
 
-SETTINGS = LatentSettings(sites=("embed",), d_sae=192, k=12, train_tokens=25_000, min_effect=0.8)
+LENGTH = 40
+SETTINGS = LatentSettings(
+    sites=("embed",), d_sae=192, k=12, train_tokens=15_000, max_latents=6, min_effect=0.8
+)
 
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return synthetic_biographies(400, correlation=1.0, random_state=0)
+    return synthetic_biographies(360, correlation=1.0, random_state=0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def folder(task: Task, minilm_path: Path, tmp_path_factory: pytest.TempPathFacto
         for start in range(0, len(rows), 32):
             texts = [task.texts[row] for row in rows[start : start + 32]]
             model.eval()(
-                **tokenizer(texts, truncation=True, max_length=128, padding=True, return_tensors="pt")
+                **tokenizer(texts, truncation=True, max_length=LENGTH, padding=True, return_tensors="pt")
             )
     handle.remove()
     probe = LogisticRegression(C=10, max_iter=2000).fit(torch.cat(read).numpy(), task.y[rows])
@@ -56,9 +59,11 @@ def report(task: Task, folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     gender = np.array(["M", "F"], dtype=object)[task.sensitive_features]
     gender[part == "fit"] = None  # latents are found by words alone
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(leaks, "mlp_probe", linear_probe)  # most of a small audit's time
+        # most of a small audit's time
+        patch.setattr(leaks, "mlp_probe", linear_probe)
+        patch.setattr(attributed, "MAX_TEXTS", 40)
         return audit(
-            folder,
+            TextClassifier(folder, max_length=LENGTH),
             task.texts,
             task.y,
             sensitive_features=gender,
@@ -89,7 +94,7 @@ def test_flips_fall_and_words_alone_found_the_latents(report: AuditReport, task:
     rows = np.flatnonzero(np.isin(task.split, ["dev", "test"]))
     texts = [task.texts[row] for row in rows]
     swapped = [WordPairs.gender().swap(text) for text in texts]
-    classifier = TextClassifier(folder)
+    classifier = TextClassifier(folder, max_length=LENGTH)
     flipped = classifier.logits(texts).argmax(1) != classifier.logits(swapped).argmax(1)
     changed = np.array([one != other for one, other in zip(texts, swapped, strict=True)])
     assert start.flips["n"] == changed.sum()
@@ -102,7 +107,7 @@ def test_the_exported_model_decides_as_the_live_one(report: AuditReport, task: T
     texts = list(task.texts[:12])
     model = AutoModelForSequenceClassification.from_pretrained(exported.path, trust_remote_code=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(exported.path)
-    batch = tokenizer(texts, truncation=True, max_length=128, padding=True, return_tensors="pt")
+    batch = tokenizer(texts, truncation=True, max_length=LENGTH, padding=True, return_tensors="pt")
     with torch.inference_mode():
         given = {name: batch[name] for name in ("input_ids", "attention_mask")}
         found = model(**given).logits.numpy()
