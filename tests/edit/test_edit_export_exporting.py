@@ -143,12 +143,12 @@ def test_a_classifier_in_a_pipeline_resaved_and_without_its_head(
     run.model.save_pretrained(tmp_path / "again")
     run.tokenizer.save_pretrained(tmp_path / "again")
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "again", trust_remote_code=True)
-    assert torch.equal(main_output(again, real(classifier)), main_output(run.model, real(classifier)))
+    torch.testing.assert_close(main_output(again, real(classifier)), main_output(run.model, real(classifier)))
     assert (tmp_path / "again" / "model.safetensors").is_file()
     base = AutoModel.from_pretrained(done.path, trust_remote_code=True)
     with spliced(classifier, edits):
         live = main_output(classifier.module.base_model, real(classifier))
-    assert torch.equal(main_output(base, real(classifier)), live)
+    torch.testing.assert_close(main_output(base, real(classifier)), live)
 
 
 def test_without_trust_nothing_loads_the_unedited_model(demo: TextModel, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_edits_stay_in_float32_in_a_half_precision_model(dtype: torch.dtype, tmp
         assert found.dtype == dtype
         arrays = {tensor.dtype for name, tensor in found.state_dict().items() if "activation_edits" in name}
         assert arrays == {torch.float32}
-        assert torch.equal(main_output(found, inputs), expected)
+        torch.testing.assert_close(main_output(found, inputs), expected)
 
 
 def test_a_half_precision_model_is_exported_in_its_own_dtype(tmp_path: Path) -> None:
@@ -273,11 +273,11 @@ def test_copies_and_pickles_are_edited_too(tmp_path: Path) -> None:
     for edit in loaded.base_model.activation_edits:
         edit.steps[0].decoder.zero_()  # a copy's hooks must be the copy's own
     assert gap(main_output(loaded, inputs), expected) > 1e-4
-    assert torch.equal(main_output(twin, inputs), expected)
+    torch.testing.assert_close(main_output(twin, inputs), expected)
     file = io.BytesIO()
     torch.save(twin, file)
     file.seek(0)
-    assert torch.equal(main_output(torch.load(file, weights_only=False), inputs), expected)
+    torch.testing.assert_close(main_output(torch.load(file, weights_only=False), inputs), expected)
 
 
 def test_hidden_states_and_training_work_as_in_the_live_model(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_an_edit_in_the_head_is_exported_with_the_head_alone(tmp_path: Path) -> 
     done = export_model(model, edits, tmp_path / "edited")
     loaded = AutoModelForSequenceClassification.from_pretrained(done.path, trust_remote_code=True)
     inputs = batch(model)
-    assert torch.equal(main_output(loaded, inputs), live_output(model, edits, inputs))
+    torch.testing.assert_close(main_output(loaded, inputs), live_output(model, edits, inputs))
     assert json.loads((done.path / "config.json").read_text())["auto_map"].keys() == {
         "AutoConfig",
         "AutoModelForSequenceClassification",
@@ -326,7 +326,7 @@ def test_a_base_model_is_fine_tuned_with_a_new_head(demo: TextModel, tmp_path: P
         done.path, trust_remote_code=True, num_labels=4
     )
     assert main_output(loaded, real(demo)).shape == (3, 4)
-    assert torch.equal(main_output(loaded.bert, real(demo)), live_output(demo, edits, real(demo)))
+    torch.testing.assert_close(main_output(loaded.bert, real(demo)), live_output(demo, edits, real(demo)))
 
 
 def test_without_edits_it_is_the_model_itself(tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_without_edits_it_is_the_model_itself(tmp_path: Path) -> None:
     done = export_model(model, {}, tmp_path / "edited")
     loaded = AutoModelForCausalLM.from_pretrained(done.path)
     inputs = batch(model)
-    assert torch.equal(main_output(loaded, inputs), main_output(model.module, inputs))
+    torch.testing.assert_close(main_output(loaded, inputs), main_output(model.module, inputs))
     assert "Nothing: this is the unedited model." in (done.path / "README.md").read_text()
 
 
@@ -361,7 +361,7 @@ def test_large_weights_are_split(tmp_path: Path) -> None:
     assert len(list(done.path.glob("model.edited-*.safetensors"))) > 1
     loaded = AutoModelForSequenceClassification.from_pretrained(done.path, trust_remote_code=True)
     inputs = batch(model)
-    assert torch.equal(main_output(loaded, inputs), live_output(model, edits, inputs))
+    torch.testing.assert_close(main_output(loaded, inputs), live_output(model, edits, inputs))
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else(tmp_path: Path) -> None:
