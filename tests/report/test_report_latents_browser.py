@@ -387,13 +387,18 @@ def test_a_review_that_was_stopped_says_so_and_loses_nothing(
     command = [sys.executable, "-m", "ssae_debias", "review", str(tmp_path), "--no-browser"]
     context = browser.new_context()
     page = context.new_page()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+    # as in a terminal: what a shell starts in the background ignores Ctrl-C, and so does all that it starts
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heard) as running:
         assert running.stdout is not None
         page.goto(running.stdout.readline().split()[-1])
         decide(page, 402, "keep")
         playwright.expect(page.locator("#latents-saved")).to_have_text("Saved to decisions.json.")
         running.send_signal(signal.SIGINT)
-        assert "ssae-debias run" in running.communicate(timeout=30)[0]
+        try:
+            assert "ssae-debias run" in running.communicate(timeout=30)[0]
+        finally:
+            running.kill()  # leaving the block waits for it
     assert running.returncode == 0
     decide(page, 118, "keep")
     playwright.expect(page.locator("#latents-saved")).to_contain_text("Not saved")

@@ -295,7 +295,10 @@ def test_a_report_without_latents_or_fingerprints(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
 def test_the_command_prints_its_address_and_stops_by_ctrl_c(folder: Path) -> None:
     command = [sys.executable, "-m", "ssae_debias", "review", str(folder), "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    # as in a terminal: what a shell starts in the background ignores Ctrl-C, and so does all that it starts
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=heard, **pipes) as running:
         assert running.stdout is not None
         address = running.stdout.readline().split()[-1]
         port, token = address.removeprefix("http://127.0.0.1:").split("/?token=")
@@ -303,7 +306,10 @@ def test_the_command_prints_its_address_and_stops_by_ctrl_c(folder: Path) -> Non
         connection.request("GET", f"/?token={token}")
         assert connection.getresponse().status == 200
         running.send_signal(signal.SIGINT)
-        out, error = running.communicate(timeout=30)
+        try:
+            out, error = running.communicate(timeout=30)
+        finally:
+            running.kill()  # leaving the block waits for it
     assert running.returncode == 0, error
     assert "nothing was decided" in out
     assert error == ""
