@@ -36,6 +36,8 @@ SITE = "resid.3"
 """Where the embedding is read: as in the README's benchmark."""
 EDITED = ("embed", "resid.0", "resid.1")
 """Where the debiaser edits: as in the README's benchmark, chosen there on training texts."""
+SETTINGS = LatentSettings(d_sae=1024, k=24, train_tokens=100_000)
+"""A smaller dictionary than the default: there is one vector a text, not one a token."""
 DROP_IN = "SSAEDebiaser as the first step"
 
 model = cache(load_model)
@@ -117,8 +119,7 @@ def main() -> None:
         tables.append(report.to_frame().assign(seed=seed))
 
         debiaser = SSAEDebiaser(
-            "demo", sites=EDITED, output_site=SITE, train_tokens=300_000, random_state=seed,
-            cache_dir=options.out / "activations",
+            "demo", sites=EDITED, output_site=SITE, train_tokens=300_000, random_state=seed
         )  # fmt: skip
         mended = make_pipeline(debiaser, head()).fit(texts, y)
         # what can still be found in the mended pipeline is of less interest: few rows are looked at, no rivals judged
@@ -145,8 +146,6 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         rows[variant] = cells
     return pd.DataFrame.from_dict(rows, orient="index")
 
-
-SETTINGS = LatentSettings()
 
 if __name__ == "__main__":
     pd.set_option("display.width", 200, "display.max_columns", 20, "display.max_colwidth", 60)
