@@ -21,6 +21,7 @@ from ssae_debias.audit.classifiers import Classifier, pooled, rows_of
 from ssae_debias.audit.found import Found
 from ssae_debias.audit.residues import residue_after
 from ssae_debias.audit.settings import LatentSettings
+from ssae_debias.audit.training_vectors import training_vectors
 from ssae_debias.edit import edit_flagged
 from ssae_debias.latents import FlagRule, evidence_table, pool_latents
 from ssae_debias.sae import SAEConfig, SparseAutoencoder, train_sae
@@ -28,11 +29,8 @@ from ssae_debias.sae import SAEConfig, SparseAutoencoder, train_sae
 N_EXAMPLES = 5
 SHOWN = 40
 """Latents of a site that examples are gathered for: those that a page shows, and some more."""
-MAX_FLOATS = 2**27
-"""Numbers of a site's activations that are held at once to train its SAE: half a GiB."""
 MAX_ROWS = 8192
 """Inputs that the evidence is taken from, as in `SSAEDebiaser`: bounds the memory to 4·8192·d_sae bytes a site."""
-MAX_WIDTH = 16_384
 ONE_WAY = 0.9
 """Part of the counterfactuals that must move activations to the same side to be taken to go one way."""
 
@@ -64,6 +62,8 @@ def find_array_latents(
         In forward order.
     settings : LatentSettings
     attribute : ndarray of shape (n,) or None
+        Its values, or the side of its words (`Groups.told`): evidence that the rules `"association"` and `"both"` and
+        `protect` flag by, and what erasure erases. The rule `"counterfactual"` flags the same latents without it.
     known : ndarray of bool, shape (n,)
         Rows whose attribute is known.
     counterfactual : inputs of length n, optional
@@ -87,7 +87,8 @@ def find_array_latents(
     Raises
     ------
     ValueError
-        A residue site that there is not, a site wider than 16 384, NaN among activations, or a rule that needs evidence that there is not.
+        A residue site that there is not, a site wider than 16 384, NaN among activations, or a rule that needs evidence that there
+        is not; `settings.apart` without counterfactuals.
 
     Examples
     --------
@@ -113,7 +114,16 @@ def find_array_latents(
     saes: dict[str, SparseAutoencoder] = {}
     for place, site in enumerate(sites):
         seed = random_state + place
-        vectors, centers[site] = _sampled(classifier, inputs, site, settings.train_tokens, seed, verbose)
+        vectors, centers[site] = training_vectors(
+            classifier,
+            inputs,
+            site,
+            settings.train_tokens,
+            counterfactual=counterfactual,
+            apart=settings.apart,
+            random_state=seed,
+            verbose=verbose,
+        )
         saes[site] = _sae(vectors, settings, home, seed, verbose)
     rows = np.sort(np.random.default_rng(random_state).permutation(len(y))[:MAX_ROWS])
     part = rows_of(inputs, rows)
@@ -156,33 +166,6 @@ def find_array_latents(
         examples=_examples(classifier, part, called, latents, table),
         rows=rows,
     )
-
-
-def _sampled(
-    classifier: Classifier, inputs: Any, site: str, wanted: int, seed: int, verbose: int
-) -> tuple[torch.Tensor, NDArray[np.float32]]:
-    """Vectors of a site drawn at random, about as many as training sees and memory holds; and the mean of all."""
-    random, kept, share = np.random.default_rng(seed), [], 1.0
-    total, count = np.zeros(0), 0
-    for batch in classifier.tokens(inputs, [site], verbose=verbose):
-        x = batch.activations[site].float().cpu()
-        if not count:
-            if x.shape[1] > MAX_WIDTH:
-                raise ValueError(
-                    f"Site {site} returns vectors of {x.shape[1]} numbers; SAEs are trained on at most {MAX_WIDTH}. Name "
-                    "a narrower site, or put a step such as TruncatedSVD before it."
-                )
-            each = len(x) / len(np.unique(batch.text_index))
-            most = min(max(wanted, 1), MAX_FLOATS // x.shape[1])
-            share = min(1.0, most / (each * len(inputs)))
-            total = np.zeros(x.shape[1])
-        total += x.double().sum(dim=0).numpy()
-        count += len(x)
-        # one by one at random: a stride could meet the same pixel of every image
-        kept.append(x if share == 1 else x[torch.from_numpy(random.random(len(x)) < share)])
-    if not count:
-        raise ValueError("There are no rows that latents could be found on.")
-    return torch.cat(kept), (total / count).astype(np.float32)
 
 
 def _sae(

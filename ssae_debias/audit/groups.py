@@ -54,6 +54,42 @@ class Groups:
         """Values that occur, sorted."""
         return tuple(sorted(set(self.values[self.known].tolist())))
 
+    @property
+    def told_by(self) -> Literal["labels", "words", "none"]:
+        """What tells these rows apart: labels of two values or more, else the attribute's words, else nothing.
+
+        Examples
+        --------
+        >>> groups = find_groups(["He left.", "She left.", "He.", "She."], [None, None, "M", "F"], WordPairs.gender())
+        >>> groups.told_by, groups.at(np.array([0, 1])).told_by
+        ('labels', 'words')
+        """
+        if self.source == "labels" and len(self.names) > 1:
+            return "labels"
+        return "words" if self.side.any() else "none"
+
+    def told(self) -> tuple[NDArray[Any] | None, NDArray[np.bool_]]:
+        """The attribute to learn by, and the rows where it is known; None where nothing tells these rows apart.
+
+        Where no label is given it is the side of the words, as in `SSAEDebiaser`.
+
+        Returns
+        -------
+        values : ndarray of shape (n,) or None
+        known : ndarray of bool, shape (n,)
+
+        Examples
+        --------
+        >>> groups = find_groups(["He left.", "Gone.", "She left."], ["", "M", "F"], WordPairs.gender())
+        >>> [values.tolist() for values in groups.at(np.array([0, 1])).told()]
+        [[-1, 0], [True, False]]
+        """
+        if self.told_by == "none":
+            return None, np.zeros(len(self.side), dtype=bool)
+        if self.told_by == "words" and self.source == "labels":
+            return self.side, self.side != 0
+        return self.values, self.known
+
     def cells(self, labels: NDArray[Any]) -> NDArray[np.str_]:
         """Each row's group, ``"label/value"``; the label alone where the value is not known."""
         return np.array(

@@ -202,7 +202,7 @@ def audit(
     content = AuditContent(
         title=title or f"Audit of {audited.name}",
         classifier=audited.name,
-        summary=_summary(audited, fit, judged, found, settings),
+        summary=_summary(fit, judged, found, settings, pairs),
         variants=variants,
         attribute=_called(pairs, sensitive_features),
         groups_from="words" if groups.source == "words" else "labels",
@@ -327,14 +327,15 @@ def _find(
         if unknown:
             raise ValueError(f"The classifier has no site {', '.join(unknown)}; it has {', '.join(sites)}.")
         sites = tuple(site for site in sites if site in settings.sites)
+    attribute, known = fit.groups.told()
     found = find_array_latents(
         classifier,
         fit.inputs,
         fit.y,
         sites=sites,
         settings=settings,
-        attribute=fit.groups.values if fit.groups.known.any() else None,
-        known=fit.groups.known,
+        attribute=attribute,
+        known=known,
         counterfactual=fit.counterfactual,
         side=_side(fit),
         numbers=numbers,
@@ -347,7 +348,7 @@ def _find(
 
 def _given_attribute(groups: Groups) -> NDArray[Any] | None:
     """The attribute as the debiaser takes it: None where it is not known, nothing where only words tell it."""
-    if groups.source != "labels" or len(groups.names) < 2:
+    if groups.told_by != "labels":
         return None
     values = groups.values.astype(object)
     values[~groups.known] = None
@@ -371,14 +372,15 @@ def _overruled(
         debiaser.set_decisions(decisions, fit.inputs, fit.y, sensitive_features=_given_attribute(fit.groups))
         return replace(found, table=debiaser.flagged_, residue=debiaser.residue_)
     found = found.decided(decisions)
+    attribute, known = fit.groups.told()
     residue = residue_after(
         classifier,
         fit.inputs,
         fit.y,
         found.latent_edits(),
         site=found.residue_site,
-        attribute=fit.groups.values,
-        known=fit.groups.known,
+        attribute=attribute,
+        known=known,
         realign=bool(settings.realign),
         erase=bool(settings.erase),
     )
@@ -398,7 +400,7 @@ def _shown(found: Found) -> pd.DataFrame:
 
 
 def _summary(
-    classifier: Classifier, fit: Part, judged: Part, found: Found, settings: LatentSettings
+    fit: Part, judged: Part, found: Found, settings: LatentSettings, pairs: WordPairs | None
 ) -> list[str]:
     how = {
         "counterfactual": "by their response when only the attribute changes",
@@ -411,15 +413,32 @@ def _summary(
         "clamp": "held at their mean where they are active",
         "project": "projected out",
     }[settings.edit]
-    residue = f"; after them, {' and '.join(found.residue)} at {found.residue_site}" if found.residue else ""
-    if found.head is not None:
-        residue += ". Then its last layer was fitted again, rows of every label and side counting alike"
-    return [
+    said = [
         f"Sparse autoencoders were trained at {', '.join(found.saes)} on {len(fit.y)} rows; "
-        f"{found.n_ablated} latents were flagged {how}.",
-        f"They are {done} inside the classifier{residue}.",
-        f"All figures are from {len(judged.y)} other rows.",
+        f"{found.n_ablated or 'no'} latents were flagged {how}."
     ]
+    if found.n_ablated:
+        said.append(f"They are {done} inside the classifier.")
+    if found.n_ablated and "realignment" in found.residue:
+        said.append(f"What that moves by accident is moved back at {found.residue_site} (realignment).")
+    if "erasure" in found.residue:
+        said.append(_erased(fit.groups, found, pairs))
+    if found.head is not None:
+        said.append("Then its last layer was fitted again, rows of every label and side counting alike.")
+    return [*said, f"All figures are from {len(judged.y)} other rows."]
+
+
+def _erased(groups: Groups, found: Found, pairs: WordPairs | None) -> str:
+    """What was erased, and who told it: words or labels."""
+    rows = int(groups.told()[1].sum())
+    what = f"the attribute's values apart ({', '.join(groups.names)})"
+    who = f"{rows} rows whose attribute is given say which is which"
+    if groups.told_by == "words" and pairs is not None:
+        one, other = pairs.pairs[0]
+        what = f"texts with more {one}-words from texts with more {other}-words"
+        who = f"the words of {rows} rows say which is which, and no attribute label was used"
+    alone = "" if found.n_ablated else " That is the whole edit: no latent has a part in it."
+    return f"At {found.residue_site} what still tells {what}, within each label, is erased: {who}.{alone}"
 
 
 def _told(variant: Any) -> str:

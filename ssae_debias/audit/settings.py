@@ -29,6 +29,11 @@ class LatentSettings:
         None: 2048 and 32 for text models; for others 8 times the width, and a sixteenth of it but at least 4.
     architecture, tilt, train_tokens
         See `SAEConfig`; `train_tokens` is 300 000 by default, 200 passes over texts of a small team's data.
+    apart : float, default=0
+        For classifiers that read no tokens, where counterfactuals are known: above 0, SAEs are trained also on the
+        counterfactuals' vectors, and on both moved apart by this many times their difference
+        (`ssae_debias.audit.training_vectors`). For one vector a text; 2 was chosen on held-out training biographies,
+        where without it no latent answers to the swap alone.
     flag : {"auto", "counterfactual", "association", "both"}, default="auto"
         `"auto"`: counterfactual where counterfactuals are known (they need no labels and cannot blame the task),
         else association.
@@ -36,7 +41,8 @@ class LatentSettings:
         See `FlagRule`.
     edit : {"zero", "mean", "clamp", "project"}, default="zero"
     realign, erase : bool or None, default=None
-        See `ssae_debias.estimators.residue`. None: not inside a text model. What is learned there from means over
+        See `ssae_debias.estimators.residue`. What is erased is told by the attribute where fit rows have it, else by
+        the words of texts, so that word pairs alone suffice. None: not inside a text model. What is learned there from means over
         tokens moves single tokens far off, and blocks that read them are not linear: on a fine-tuned MiniLM it undid
         what the latents had gained.
     refit : bool, default=True
@@ -57,6 +63,7 @@ class LatentSettings:
     architecture: Literal["batchtopk", "topk", "relu", "jumprelu"] = "batchtopk"
     tilt: float = 0.3
     train_tokens: int = 300_000
+    apart: float = 0.0
     flag: Any = "auto"
     min_effect: float = 0.8
     max_q: float = 0.01

@@ -23,6 +23,10 @@ from ssae_debias.report.caveats import LEAK_MARGIN
 
 FEW = 30
 """Rows below which a group's accuracy says next to nothing: about ± 17 points at an accuracy of one half."""
+ERASED_ALONE = (
+    " What the edit gains it gains by erasure alone, which LEACE within labels gives as well, and without latents there "
+    "is nothing for a person to read or overrule."
+)
 
 
 def what_is_unknown(
@@ -183,7 +187,8 @@ def _still_read(leak: SiteLeakage, chance: float) -> bool:
 def _about_the_edit(found: Found) -> list[str]:
     if found.n_ablated:
         return []
-    return [
+    said = (
         "No latent is ablated: either nothing here carries the attribute strongly, or the evidence is too weak to say so "
         "(few rows with the attribute's words, or min_effect too high)."
-    ]
+    )
+    return [said + ERASED_ALONE if "erasure" in found.residue else said]

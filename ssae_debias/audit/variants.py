@@ -138,7 +138,7 @@ class Variants:
     def needs_group_labels(self, *, residue: bool = True) -> bool:
         """Whether our edit was told the attribute of rows: to flag, to say which way a row was swapped, or to erase."""
         groups, settings = self.fit.groups, self._settings
-        if groups.source != "labels" or len(groups.names) < 2:
+        if groups.told_by != "labels":
             return False
         oriented = not groups.side.any() and len(groups.names) == 2
         flagged = settings.flag != "counterfactual" or settings.protect is not None or oriented
@@ -197,16 +197,16 @@ class Variants:
         if self.found.head is not None and not self.found.residue:
             yield from self._refitted(edits, name="random latents ablated", role="control")
         if self.found.residue:
-            groups = self.fit.groups
-            labelled = groups.source == "labels" and len(groups.names) > 1
+            attribute, known = self.fit.groups.told()
+            labelled = self.fit.groups.told_by == "labels"
             residue = residue_after(
                 self.classifier,
                 self.fit.inputs,
                 self.fit.y,
                 edits,
                 site=random.residue_site,
-                attribute=groups.values if labelled else groups.side,
-                known=groups.known if labelled else groups.side != 0,
+                attribute=attribute,
+                known=known,
                 realign="realignment" in self.found.residue,
                 erase="erasure" in self.found.residue,
                 verbose=self._verbose,

@@ -11,8 +11,8 @@ import torch
 from planted_audit import other_attribute, planted, read_as_is
 from torch import nn
 
-from ssae_debias.audit import LatentSettings, ModuleClassifier, array_latents
-from ssae_debias.audit.array_latents import _sampled, find_array_latents
+from ssae_debias.audit import LatentSettings, ModuleClassifier, array_latents, training_vectors
+from ssae_debias.audit.array_latents import find_array_latents
 from ssae_debias.audit.found import Found
 from ssae_debias.audit.residues import residue_after
 from ssae_debias.edit import edit_latents
@@ -89,19 +89,6 @@ def test_an_attribute_that_is_the_label_flags_nothing() -> None:
     assert found(known=partly).n_ablated == 0
 
 
-def test_vectors_of_images_are_drawn_at_random_and_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(2 * 36, 2))
-    classifier = ModuleClassifier(module, "0", classes=["a", "b"], batch_size=50)
-    x = np.random.default_rng(0).normal(size=(300, 2, 6, 6)).astype("float32")
-    x[:, :, 0, 0] += 100  # one pixel that a stride would always meet, or never
-    vectors, center = _sampled(classifier, x, "module:0", 2000, 0, 0)
-    assert 1700 < len(vectors) < 2300
-    assert (vectors[:, 0] > 50).float().mean() == pytest.approx(1 / 36, abs=0.015)
-    np.testing.assert_allclose(center, x.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
-    monkeypatch.setattr(array_latents, "MAX_FLOATS", 1000)
-    assert len(_sampled(classifier, x, "module:0", 2000, 0, 0)[0]) < 650
-
-
 def test_layers_of_different_sizes_are_audited_together() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(
@@ -153,7 +140,7 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         found(settings=LatentSettings(flag="association", residue_site="module:9"))
     with pytest.raises(ValueError, match="needs counterfactual|needs word pairs|swapped"):
         found(settings=LatentSettings(flag="counterfactual", d_sae=16, k=2, train_tokens=2000))
-    monkeypatch.setattr(array_latents, "MAX_WIDTH", 4)
+    monkeypatch.setattr(training_vectors, "MAX_WIDTH", 4)
     with pytest.raises(ValueError, match="vectors of 8 numbers"):
         found()
 

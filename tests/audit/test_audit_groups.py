@@ -31,6 +31,21 @@ def test_given_values_win_over_words_and_sides_stay() -> None:
     assert groups.cells(np.array(["a", "b", "a", "b"])).tolist() == ["a/M", "b/F", "a", "b/F"]
 
 
+def test_labels_tell_rows_apart_before_words_do_and_only_where_there_are_two_values() -> None:
+    labels = ["M", "F", None, "F"]
+    both = find_groups(TEXTS, labels, WordPairs.gender())
+    assert both.told_by == "labels"
+    assert [each.tolist() for each in both.told()] == [["M", "F", "", "F"], [True, True, False, True]]
+    some = both.at(np.array([1, 2, 0])).at(np.array([0, 1]))  # one value known
+    assert some.told_by == "words"
+    assert [each.tolist() for each in some.told()] == [[1, 0], [True, False]]
+    by_words = find_groups(TEXTS, None, WordPairs.gender())
+    assert by_words.told()[0].tolist() == ["with he-words", "with she-words", "", ""]
+    assert find_groups(TEXTS, labels, None).at(np.array([1, 2])).told()[0] is None
+    nothing = find_groups(np.zeros((2, 3)), None, None)
+    assert (nothing.told_by, nothing.told()[1].tolist()) == ("none", [False, False])
+
+
 @pytest.mark.parametrize("hole", [None, np.nan, pd.NA, "", "  "])
 def test_every_kind_of_hole_is_not_known(hole: object) -> None:
     groups = find_groups(TEXTS, np.array(["M", hole, "F", "M"], dtype=object), None)
