@@ -45,6 +45,7 @@ def retrieve_subdomain(
     tilt: float = 0.0,
     candidates: int | None = None,
     max_length: int = 128,
+    cache_dir: str | os.PathLike[str] | None = None,
     random_state: RandomState = 0,
     verbose: int = 0,
 ) -> Retrieved:
@@ -72,6 +73,9 @@ def retrieve_subdomain(
         its own.
     max_length : int, default 128
         Tokens a text, for dense retrieval and TracIn.
+    cache_dir : path-like or None
+        Folder of this corpus, in which dense retrieval keeps its vectors: a second call, or one with other seeds,
+        embeds nothing. See `DenseRetriever`.
     random_state : int, Generator, RandomState or None, default 0
         For the random draw and for training an approximate index.
     verbose : int, default 0
@@ -110,7 +114,9 @@ def retrieve_subdomain(
     if retriever.startswith("bm25"):
         first = BM25Retriever(verbose=verbose)
     else:
-        first = DenseRetriever(encoder, max_length=max_length, random_state=random_state, verbose=verbose)
+        first = DenseRetriever(
+            encoder, max_length=max_length, cache_dir=cache_dir, random_state=random_state, verbose=verbose
+        )
     if not retriever.endswith("+tracin"):
         return first.fit(corpus).retrieve(seeds, n)
 

@@ -138,3 +138,12 @@ def test_words_and_meaning_agree_on_real_text(shared: Path, minilm_path: Path) -
 def test_retrieval_is_imported_without_torch() -> None:
     code = "import sys, ssae_debias.retrieval; print({'torch', 'faiss', 'bm25s'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_vectors_that_are_kept_are_not_computed_again(minilm_path: Path, tmp_path: Path) -> None:
+    first = retrieve_subdomain(CORPUS, SEEDS, n=2, retriever="dense", cache_dir=tmp_path)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert written
+    again = retrieve_subdomain(CORPUS, SEEDS[:1], n=3, retriever="dense", cache_dir=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert set(first.ids[:1]) <= set(again.ids)
