@@ -26,6 +26,8 @@ Sites = str | Mapping[str, str]
 
 CHUNK_TOKENS = 512
 """Tokens encoded at once: the (tokens, d_sae) table stays in the processor's cache (see `pool_latents`)."""
+PART_CELLS = 2**22
+"""Cells of the tables of whole texts that are looked at together: 16 MB, so that small SAEs need few steps."""
 
 
 def check_compared(
@@ -86,6 +88,17 @@ def chunked(
     for start in range(0, len(x), chunk_tokens):
         rows = slice(start, min(start + chunk_tokens, len(x)))
         yield rows, x[rows].to(sae.device, sae.dtype)
+
+
+def part_tokens(n_units: int) -> int:
+    """Tokens that are looked at together where each takes `n_units` cells.
+
+    Examples
+    --------
+    >>> part_tokens(1024), part_tokens(65_536)
+    (4096, 512)
+    """
+    return max(CHUNK_TOKENS, PART_CELLS // n_units)
 
 
 def whole_text_parts(

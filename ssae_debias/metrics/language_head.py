@@ -39,7 +39,7 @@ def language_objective(model: TextModel) -> LanguageObjective | None:
     >>> language_objective(load_model("demo")) is None
     True
     """
-    return _objective_of(type(model.module).__name__)
+    return objective_of(type(model.module).__name__)
 
 
 def load_language_model(
@@ -90,7 +90,7 @@ def load_language_model(
             f"{model!r} is neither a model folder nor a model that could be reached on the hub: {reason}"
         ) from error
     named = list(getattr(config, "architectures", None) or [])
-    found = objective or next(filter(None, map(_objective_of, named)), None)
+    found = objective or next(filter(None, map(objective_of, named)), None)
     if found not in ("causal", "masked"):
         raise ValueError(
             f"{model} holds {', '.join(named) or 'an unnamed architecture'}, which has no language head. Give the "
@@ -114,7 +114,14 @@ def load_language_model(
     return load_model(module.to(device), tokenizer=beside)
 
 
-def _objective_of(class_name: str) -> LanguageObjective | None:
+def objective_of(class_name: str) -> LanguageObjective | None:
+    """What the head of a transformers class predicts; None where it has none.
+
+    Examples
+    --------
+    >>> objective_of("LlamaForCausalLM"), objective_of("BertModel") is None
+    ('causal', True)
+    """
     if class_name in _MASKED:
         return "masked"
     return "causal" if class_name in _CAUSAL else None

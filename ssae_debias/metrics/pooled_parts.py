@@ -13,16 +13,17 @@ attribute may stand in several.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ssae_debias.activations import TextModel, read_pooled, read_tokens
+from ssae_debias.activations import TextModel, TokenBatch, read_tokens
 from ssae_debias.data import check_texts
 from ssae_debias.latents import pool_latents
+from ssae_debias.metrics.compared import BatchFactory
 from ssae_debias.metrics.leakage import leakage
 from ssae_debias.sae import SparseAutoencoder
 
@@ -78,25 +79,67 @@ def pooled_parts(
     True
     """
     texts = check_texts(texts)
+    return parts_of_tokens(
+        lambda: read_tokens(
+            model,
+            texts,
+            list(saes),
+            include_special=include_special,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+        ),
+        saes,
+        len(texts),
+        flagged=flagged,
+    )
+
+
+def parts_of_tokens(
+    batches: BatchFactory,
+    saes: Mapping[str, SparseAutoencoder],
+    n_texts: int,
+    *,
+    flagged: Mapping[str, Sequence[int] | NDArray[np.int64]] | None = None,
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """`pooled_parts` of tokens that were read already, such as an `ActivationStore`'s.
+
+    Parameters
+    ----------
+    batches : callable
+        Reads the corpus anew at each call, such as ``store.token_batches``; once, and once more for SAEs that normalise.
+    saes, flagged
+        As in `pooled_parts`.
+    n_texts : int
+        How many texts the batches' `text_index` refers to. A text without tokens has parts of zeros.
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray of float32, shape (n_texts, d_model)
+
+    Examples
+    --------
+    >>> from ssae_debias.activations import load_model
+    >>> from ssae_debias.sae import SAEConfig
+    >>> sae, model = SparseAutoencoder(384, SAEConfig(d_sae=16, k=4)), load_model("demo")
+    >>> parts = parts_of_tokens(lambda: read_tokens(model, ["A nurse."], "embed"), {"embed": sae}, 1)
+    >>> parts["embed"]["error term"].shape
+    (1, 384)
+    """
     if unknown := sorted(set(flagged or {}) - set(saes)):
         raise ValueError(f"There are flags for {', '.join(unknown)}, but SAEs only for {', '.join(saes)}.")
-    sites = list(saes)
-    reading: dict[str, Any] = {"max_length": max_length, "batch_tokens": batch_tokens}
-    pooled = read_pooled(model, texts, sites, include_special=include_special, **reading)
-    batches = read_tokens(model, texts, sites, include_special=include_special, **reading)
-    latents = pool_latents(batches, saes, len(texts))
+    means = _Means(batches, list(saes), n_texts)
+    latents = pool_latents(means, saes, n_texts)
     found: dict[str, dict[str, NDArray[np.float32]]] = {}
     for site, sae in saes.items():
-        x, f = pooled[site], torch.from_numpy(latents[site].pooled).to(sae.W_dec)
+        x, f = means.of(site), torch.from_numpy(latents[site].pooled).to(sae.W_dec)
         with torch.no_grad():
             if sae.normalization == "none":
                 decoded = sae.decode(f).float().cpu().numpy()  # the mean's decoding is the decodings' mean
             else:
                 decoded = (f @ sae.W_dec).float().cpu().numpy()
-                batches = read_tokens(model, texts, site, include_special=include_special, **reading)
-                for batch in batches:
+                for batch in batches():
                     base = sae.baseline(batch.activations[site].to(sae.W_dec)).double().cpu().numpy()
-                    n = np.bincount(batch.text_index, minlength=len(texts)).clip(1)
+                    n = np.bincount(batch.text_index, minlength=n_texts).clip(1)
                     # a text's tokens stand in one batch
                     np.add.at(
                         decoded, batch.text_index, (base / n[batch.text_index, None]).astype(np.float32)
@@ -112,6 +155,35 @@ def pooled_parts(
                 written = (f * mask @ sae.W_dec).float().cpu().numpy()
             found[site] |= {FLAGGED: written, REST: x - written}
     return found
+
+
+class _Means:
+    """Passes batches on and keeps each text's mean activation."""
+
+    def __init__(self, batches: BatchFactory, sites: Sequence[str], n_texts: int) -> None:
+        self.batches, self.sites = batches, sites
+        self.count = np.zeros(n_texts, dtype=np.int64)
+        self.sums: dict[str, torch.Tensor] = {}
+
+    def __iter__(self) -> Iterator[TokenBatch]:
+        n = len(self.count)
+        for batch in self.batches():
+            rows = torch.from_numpy(batch.text_index)
+            for site in self.sites:
+                x = batch.activations[site].double().cpu()
+                self.sums.setdefault(site, torch.zeros(n, x.shape[1], dtype=torch.float64)).index_add_(
+                    0, rows, x
+                )
+            self.count += np.bincount(batch.text_index, minlength=n)
+            yield batch
+
+    def of(self, site: str) -> NDArray[np.float32]:
+        if site not in self.sums:
+            raise ValueError("none of the texts holds a token that counts.")
+        mean: NDArray[np.float32] = (self.sums[site].numpy() / np.maximum(self.count, 1)[:, None]).astype(
+            np.float32
+        )
+        return mean
 
 
 def leakage_of_parts(

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssae_debias.metrics.compared import BatchFactory, whole_text_parts
+from ssae_debias.metrics.compared import BatchFactory, part_tokens, whole_text_parts
 from ssae_debias.metrics.concepts.concept import Concept
 from ssae_debias.metrics.concepts.levels import Choice, LevelCounts, best_choice
 from ssae_debias.metrics.concepts.units import Latents, SignedNeurons, Units
@@ -143,8 +143,9 @@ def select(
     whole = {(f.name, c.name): LevelCounts(f.units.n, n_levels) for f in finders for c in concepts}
     n_found = dict.fromkeys((c.name for c in concepts), 0)
     n_examples = {"token": 0, "text": 0}
+    at_once = part_tokens(max(finder.units.n for finder in finders))
     for batch in batches():
-        for part in whole_text_parts(batch, selection):
+        for part in whole_text_parts(batch, selection, at_once):
             n_examples["token"] += len(part)
             n_examples["text"] += len(np.unique(part.text_index))
             held = [(c, *c.tokens(part)) for c in concepts]

@@ -22,7 +22,7 @@ from scipy.sparse import coo_matrix
 from torch import Tensor
 
 from ssae_debias.data.randomness import RandomState, as_generator
-from ssae_debias.metrics.compared import BatchFactory, whole_text_parts
+from ssae_debias.metrics.compared import BatchFactory, part_tokens, whole_text_parts
 from ssae_debias.metrics.concepts.concept import Concept
 from ssae_debias.metrics.concepts.levels import FINER, Choice, level_edges, levels_of
 from ssae_debias.metrics.concepts.selection import Finder, over_groups
@@ -175,8 +175,9 @@ def measure(
     occurrences = {c.name: np.zeros(weights.shape[1]) for c in concepts}
     examples = {"token": np.zeros(weights.shape[1]), "text": np.zeros(weights.shape[1])}
     n_examples = {"token": 0, "text": 0}
+    at_once = part_tokens(max(finder.units.n for finder in finders))
     for batch in batches():
-        for part in whole_text_parts(batch, texts):
+        for part in whole_text_parts(batch, texts, at_once):
             present, sizes = np.unique(part.text_index, return_counts=True)
             n_examples["token"] += len(part)
             n_examples["text"] += len(present)
