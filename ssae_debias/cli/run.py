@@ -32,14 +32,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace) -> int:
     """Run the recipe and print its table."""
     # imported here, so that --help and a mistyped option answer at once
-    from ssae_debias.recipe import ScrRecipe, read_recipe, run_recipe, run_scr
+    from ssae_debias.recipe import (
+        EvaluateRecipe,
+        Recipe,
+        ScrRecipe,
+        read_recipe,
+        run_evaluate,
+        run_recipe,
+        run_scr,
+    )
 
     recipe = read_recipe(options.recipe, options.overrides, quick=options.quick)
     out = options.out if options.out is not None else Path("runs") / options.recipe.stem
     say = print if options.verbose else (lambda _: None)
-    if isinstance(recipe, ScrRecipe):
-        if options.decisions is not None:
-            raise ValueError("--decisions is for recipes with the debiaser; kind: scr flags no latents.")
+    if options.decisions is not None and not isinstance(recipe, Recipe):
+        raise ValueError(
+            f"--decisions is for recipes with the debiaser; kind: {recipe.kind} flags no latents."
+        )
+    if isinstance(recipe, EvaluateRecipe):
+        print(run_evaluate(recipe, out, verbose=options.verbose, say=say))
+    elif isinstance(recipe, ScrRecipe):
         print(run_scr(recipe, out, verbose=options.verbose, say=say))
     else:
         print(run_recipe(recipe, out, decisions=options.decisions, verbose=options.verbose, say=say))

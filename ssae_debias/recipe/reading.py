@@ -11,11 +11,16 @@ from typing import Any, TypeAlias, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ssae_debias.recipe.evaluate.schema import EvaluateRecipe
 from ssae_debias.recipe.schema import Recipe
 from ssae_debias.recipe.scr.schema import ScrRecipe
 
-AnyRecipe: TypeAlias = Recipe | ScrRecipe
-SCHEMAS: dict[str, type[Recipe] | type[ScrRecipe]] = {"table": Recipe, "scr": ScrRecipe}
+AnyRecipe: TypeAlias = Recipe | ScrRecipe | EvaluateRecipe
+SCHEMAS: dict[str, type[Recipe] | type[ScrRecipe] | type[EvaluateRecipe]] = {
+    "table": Recipe,
+    "scr": ScrRecipe,
+    "evaluate": EvaluateRecipe,
+}
 """What a recipe file may hold, by its `kind`; without one it is a table's."""
 
 
@@ -39,8 +44,8 @@ def read_recipe(
 
     Returns
     -------
-    Recipe or ScrRecipe
-        By the file's `kind`: `table` (the default) or `scr`.
+    Recipe, ScrRecipe or EvaluateRecipe
+        By the file's `kind`: `table` (the default), `scr` or `evaluate`.
 
     Raises
     ------
