@@ -252,13 +252,15 @@ class Ranks:
         # NCCL's are ordered on the GPU and not waited for; torchrun ends those whose partner is gone
         work = exchange(async_op=self.device.type == "cpu")
         while work is not None:
+            # asked before waiting: work that ends between a wait that was too short and this question has not failed
+            ended = work.is_completed()
             try:
                 work.wait(LOOK_UP)
                 return
             except RuntimeError as error:
                 # not done yet, or never to be done
                 reason = self._failure()
-                if reason is None and not work.is_completed():
+                if reason is None and not ended:
                     continue
                 reason = reason or "another rank ended without a word (killed?)"
                 raise RankFailedError(f"{reason}; rank {self.rank} stops too.") from error

@@ -28,8 +28,8 @@ def texts() -> list[str]:
 @pytest.fixture(scope="module")
 def fitted(texts: list[str], minilm_path) -> SSAEDebiaser:
     return SSAEDebiaser(
-        "demo", sites=SITES, output_site="resid.0", d_sae=128, k=8, train_tokens=15_000, min_effect=0.5,
-        realign=False, random_state=0,
+        "demo", sites=SITES, output_site="resid.0", max_length=32, d_sae=128, k=8, train_tokens=15_000,
+        min_effect=0.5, realign=False, random_state=0,
     ).fit(texts)  # fmt: skip
 
 

@@ -6,8 +6,9 @@ import json
 import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -20,15 +21,19 @@ from sklearn.pipeline import make_pipeline
 
 from ssae_debias import SSAEDebiaser
 from ssae_debias.data import Task, synthetic_biographies
+from ssae_debias.estimators import text_debiaser
 from ssae_debias.files import DamagedFileError
 from ssae_debias.metrics import leakage
+from ssae_debias.sae import train_sae
+from ssae_debias.sae.trainer import Trainer
 
 SETTINGS = {
     "sites": ["embed", "resid.1"],
     "output_site": "resid.2",
-    "d_sae": 512,
+    "max_length": 48,
+    "d_sae": 256,
     "k": 16,
-    "train_tokens": 40_000,
+    "train_tokens": 20_000,
     "min_effect": 0.5,
     "random_state": 0,
 }
@@ -70,7 +75,7 @@ def test_the_attribute_is_harder_to_read_and_the_task_is_not(fitted: SSAEDebiase
 def test_flagged_latents_speak_of_the_attribute(fitted: SSAEDebiaser) -> None:
     table = fitted.flagged_
     assert set(table.site) == {"embed", "resid.1"}
-    assert len(table) == 2 * 512
+    assert len(table) == 2 * SETTINGS["d_sae"]
     flagged = table[table.decision == "ablate"]
     assert (flagged.response_effect.abs() >= 0.5).all()
     assert (flagged.response_q <= 0.01).all()
@@ -185,11 +190,11 @@ def test_the_report_tells_groups_and_leakage_before_and_after(
 
 @pytest.mark.slow
 def test_it_stands_in_a_pipeline_and_clones(fitted: SSAEDebiaser, task: Task) -> None:
-    rows = task.rows("train")[:120]
+    rows = task.rows("train")[:60]
     texts, y = [task.texts[row] for row in rows], task.y[rows]
     small = sklearn.clone(fitted).set_params(sites=["embed"], train_tokens=3000, d_sae=128)
     pipeline = make_pipeline(small.set_output(transform="pandas"), LogisticRegression(max_iter=500))
-    assert pipeline.fit(texts, y).predict(texts).shape == (120,)
+    assert pipeline.fit(texts, y).predict(texts).shape == (60,)
     names = pipeline[0].get_feature_names_out()
     assert names[0] == "ssaedebiaser0"
     assert len(names) == 384
@@ -242,37 +247,65 @@ def test_corpus_text_is_retrieved_and_given_saes_are_specialised(
         debiaser.set_params(sites=["resid.0"]).fit(texts)
 
 
-FIT = """
-import sys
-from ssae_debias import SSAEDebiaser
-from ssae_debias.data import synthetic_biographies
-task = synthetic_biographies(400, random_state=0)
-debiaser = SSAEDebiaser("demo", sites=["embed"], output_site="resid.0", d_sae=256, k=8, train_tokens=120_000,
-                        min_effect=0.5, random_state=0, cache_dir=sys.argv[1])
-debiaser.fit(list(task.texts[:150]))
-debiaser.saes_["embed"].save_pretrained(sys.argv[2])
-debiaser.flagged_.to_json(sys.argv[2] + "/flagged.json")
+CHECKPOINT = 4
+
+
+def fit_with_checkpoints(cache_dir: Path) -> SSAEDebiaser:
+    """Some twenty steps of training, with a checkpoint after every fourth."""
+    debiaser = SSAEDebiaser(
+        "demo", sites=["embed"], output_site="resid.0", max_length=32, d_sae=128, k=8, train_tokens=15_000,
+        min_effect=0.5, random_state=0, cache_dir=cache_dir,
+    )  # fmt: skip
+    often = partial(train_sae, checkpoint_every=CHECKPOINT)
+    with mock.patch.object(text_debiaser, "train_sae", often):
+        return debiaser.fit(list(synthetic_biographies(200, random_state=0).texts[:80]))
+
+
+KILLED_AT_THE_SECOND_CHECKPOINT = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from test_estimators_text_debiaser import fit_with_checkpoints
+from ssae_debias.sae.checkpoints import Checkpoints
+
+torch.set_num_threads(1)
+save, saved = Checkpoints.save, []
+
+def killed(self, step, *state):
+    save(self, step, *state)
+    saved.append(step)
+    if len(saved) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Checkpoints.save = killed
+fit_with_checkpoints(sys.argv[2])
 """
 
 
 @pytest.mark.slow
-def test_killed_during_training_it_goes_on_and_ends_the_same(minilm_path, tmp_path: Path) -> None:
-    def start(cache: str, out: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-W", "ignore", "-c", FIT, str(tmp_path / cache), str(tmp_path / out)]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def test_killed_during_training_it_goes_on_and_ends_the_same(
+    minilm_path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", KILLED_AT_THE_SECOND_CHECKPOINT]
+    child = subprocess.run(
+        [*command, Path(__file__).parent, tmp_path / "killed"], capture_output=True, check=False
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()[-2000:]
 
-    whole = start("cache1", "whole")
-    assert whole.wait(300) == 0, whole.stderr.read().decode()[-2000:]
-    killed = start("cache2", "continued")
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list((tmp_path / "cache2" / "saes").glob("*/*")):
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert not (tmp_path / "continued").exists()
-    assert start("cache2", "continued").wait(300) == 0
-    for name in ("sae_weights.safetensors", "flagged.json"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "continued" / name).read_bytes()
+    steps: list[int] = []
+    train_on = Trainer.train_on
+    monkeypatch.setattr(Trainer, "train_on", lambda self, x: steps.append(len(x)) or train_on(self, x))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the child had: matrix products depend on their number to the last bit
+    try:
+        whole, n_whole = fit_with_checkpoints(tmp_path / "undisturbed"), len(steps)
+        continued, n_continued = fit_with_checkpoints(tmp_path / "killed"), len(steps) - n_whole
+    finally:
+        torch.set_num_threads(threads)
+    assert n_continued == n_whole - 2 * CHECKPOINT > CHECKPOINT
+    weights = (debiaser.saes_["embed"].parameters() for debiaser in (whole, continued))
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+    assert continued.flagged_.to_json() == whole.flagged_.to_json()
 
 
 @pytest.mark.parametrize(

@@ -273,14 +273,14 @@ def test_what_cannot_be_measured_is_refused() -> None:
 @pytest.mark.slow
 def test_a_trained_sae_holds_a_latent_for_a_planted_word_on_real_activations(minilm_path: Path) -> None:
     model = load_model("demo")
-    texts = plant(synthetic_corpus(200), "zorblax", 5e-3, random_state=1)
+    texts = plant(synthetic_corpus(120), "zorblax", 5e-3, random_state=1)
     concepts = [
         Concept.of_words("zorblax", ["zorblax"], texts, model),
         Concept.of_words("she", ["she", "her"], texts, model),
     ]
     every = list(read_tokens(model, texts, "resid.0"))
     x = torch.cat([batch.activations["resid.0"] for batch in every])
-    sae = train_sae(ArraySource(x), SAEConfig(d_sae=512, k=16, epochs=6, batch_size=256), random_state=0)
+    sae = train_sae(ArraySource(x), SAEConfig(d_sae=256, k=16, epochs=5, batch_size=128), random_state=0)
     table = concept_recall(
         lambda: every, {"trained": sae}, concepts, len(texts), site="resid.0", base="neurons", n_resamples=200
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +19,9 @@ from ssae_debias.sae import SAEConfig, SparseAutoencoder
 RECIPE = """
 title: A reviewed run
 model: demo
-data: {source: synthetic, n: 300}
-protocol: {site: resid.0}
-ssae: {sites: [embed], d_sae: 256, k: 8, train_tokens: 15000, min_effect: 0.5}
+data: {source: synthetic, n: 200}
+protocol: {site: resid.0, max_length: 32}
+ssae: {sites: [embed], d_sae: 128, k: 8, train_tokens: 8000, min_effect: 0.5}
 methods: [original, debiaser]
 seeds: [0, 1]
 """
@@ -91,14 +90,9 @@ def test_decisions_that_nothing_would_use_are_refused_at_once() -> None:
         overruling(made(), [], methods=("original", "leace"))
 
 
-def test_the_benchmark_of_saes_takes_no_decisions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
-    import ssae_debias.recipe as recipes
-
-    monkeypatch.setattr(recipes, "ScrRecipe", SimpleNamespace)
-    monkeypatch.setattr(recipes, "read_recipe", lambda *_, **__: SimpleNamespace())
-    assert main(["run", "scr.yaml", "--decisions", str(tmp_path / "d.json")]) == 2
+def test_the_benchmark_of_saes_takes_no_decisions(tmp_path: Path, capsys) -> None:
+    (tmp_path / "scr.yaml").write_text("kind: scr\ntitle: t\nsaes: {one: {d_sae: 64}}")
+    assert main(["run", str(tmp_path / "scr.yaml"), "--decisions", str(tmp_path / "d.json")]) == 2
     assert "flags no latents" in capsys.readouterr().err
 
 

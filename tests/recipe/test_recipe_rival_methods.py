@@ -22,15 +22,15 @@ from ssae_debias.recipe.methods.method import Outcome
 from ssae_debias.recipe.methods.words import WORDS
 from ssae_debias.rivals import DFR, INLP, LEACE, AveragedPairs, CorrelationRemover, LEACEGivenY
 
+SITE, LENGTH, C = "resid.1", 32, 0.1
 SMALL = {
     "title": "small",
     "data": {"n": 400},
-    "protocol": {"site": "resid.1"},
+    "protocol": {"site": SITE, "max_length": LENGTH},
     "ssae": {"sites": ["embed"], "d_sae": 256, "k": 8, "train_tokens": 10_000},
     "rivals": {"selected_latents": 5},
     "seeds": [0],
 }
-SITE, C = "resid.1", 0.1
 SOME = 60
 BY_LATENTS = "select_and_project"
 
@@ -62,7 +62,7 @@ def same(one: Outcome, other: Outcome) -> bool:
 
 
 def pooled(texts: list[str]) -> np.ndarray:
-    return read_pooled(load_model("demo"), texts, SITE, include_special=True)[SITE]
+    return read_pooled(load_model("demo"), texts, SITE, max_length=LENGTH, include_special=True)[SITE]
 
 
 # where the activations of a row come from
@@ -133,7 +133,8 @@ def test_averaged_pairs_are_read_alike_and_cached_apart_from_the_unedited(bench:
     np.testing.assert_array_equal(bench.pooled(bench.task.texts), x)
     classes = AveragedPairs.of(bench.pairs, bench.model.tokenizer).classes
     tokens = {token for sides in classes for side in sides for token in side}
-    holds = [bool(tokens & set(bench.model.tokenizer(text)["input_ids"])) for text in bench.task.texts]
+    read = bench.model.tokenizer(list(bench.task.texts), truncation=True, max_length=LENGTH)["input_ids"]
+    holds = [bool(tokens & set(ids)) for ids in read]
     assert 0 < sum(holds) < len(holds)
     np.testing.assert_array_equal(np.abs(averaged - x).max(axis=1) > 1e-4, holds)
 
@@ -174,13 +175,20 @@ def test_rows_that_should_help_do(bench: Bench, name: str) -> None:
 # what a row is told
 
 
-@pytest.mark.parametrize("name", sorted({*WORDS, *LABELS} - {BY_LATENTS}))
-def test_only_rows_that_say_so_read_the_groups_of_training_texts(bench: Bench, name: str) -> None:
-    blind = Bench(bench.recipe, bench.home)
+@pytest.fixture(scope="module")
+def blind(bench: Bench) -> Bench:
+    """The bench with the attribute shuffled among the texts."""
+    blind = Bench(bench.recipe, bench.home, model=bench.model)
     shuffled = np.random.default_rng(0).permutation(bench.task.sensitive_features)
     blind.task = dataclasses.replace(bench.task, sensitive_features=shuffled)
     blind.sets = bench.sets  # which rows are drawn is the protocol's matter
-    blind.model = bench.model
+    return blind
+
+
+@pytest.mark.parametrize("name", sorted({*WORDS, *LABELS} - {BY_LATENTS}))
+def test_only_rows_that_say_so_read_the_groups_of_training_texts(
+    bench: Bench, blind: Bench, name: str
+) -> None:
     alike = same(METHODS[name].run(bench, 0), METHODS[name].run(blind, 0))
     assert alike != METHODS[name].needs_group_labels
 
@@ -202,7 +210,9 @@ def test_select_and_project_takes_out_the_encoder_directions_most_tied_to_the_at
 
     labelled = labels._labelled_latents
     monkeypatch.setattr(labels, "_labelled_latents", remember)
-    recipe = Recipe.model_validate({**SMALL, "ssae": {**SMALL["ssae"], "sites": sites}})
+    # what follows the latents' edit has no part in it, and would be fitted for nothing
+    latents_only = {**SMALL["ssae"], "sites": sites, "realign": False, "erase": False}
+    recipe = Recipe.model_validate({**SMALL, "ssae": latents_only})
     bench = Bench(recipe, home)
     edited = METHODS[BY_LATENTS].run(bench, 0).activations
     sae, task, train = found["sae"], bench.task, bench.sets(0).train
@@ -212,7 +222,8 @@ def test_select_and_project_takes_out_the_encoder_directions_most_tied_to_the_at
         assert SITE not in bench.debiaser(0).saes_
         assert sae.history_[-1]["fvu"] < 0.5  # trained, and not a random dictionary
 
-    tokens = read_tokens(bench.model, [task.texts[row] for row in train], SITE, include_special=True)
+    texts = [task.texts[row] for row in train]
+    tokens = read_tokens(bench.model, texts, SITE, max_length=LENGTH, include_special=True)
     z = pool_latents(tokens, {SITE: sae}, len(train))[SITE].pooled
     effect = association(z, task.sensitive_features[train], within=task.y[train])["effect"].abs().to_numpy()
     chosen = np.argsort(-effect)[:5]

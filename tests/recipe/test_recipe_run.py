@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ RECIPE = """
 title: A small run
 model: demo
 data: {source: synthetic, n: 400}
-protocol: {site: resid.1}
-ssae: {sites: [embed, resid.0], d_sae: 512, k: 16, train_tokens: 40000, min_effect: 0.5}
+protocol: {site: resid.1, max_length: 32}
+ssae: {sites: [embed, resid.0], d_sae: 256, k: 16, train_tokens: 20000, min_effect: 0.5}
 seeds: [0, 1]
 """
 
@@ -86,18 +87,20 @@ def test_a_second_run_reads_what_the_first_computed(finished: Path, monkeypatch:
 
 
 @pytest.mark.slow
-def test_a_damaged_cache_is_computed_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_is_computed_again(finished: Path, tmp_path: Path) -> None:
     from ssae_debias.recipe import read_recipe
     from ssae_debias.recipe.bench import Bench
 
-    bench = Bench(read_recipe(finished / "small.yaml"), finished / "out" / "cache")
-    whole = bench.original
-    for file in (finished / "out" / "cache" / "pooled").glob("*/pooled.npy"):
+    recipe = read_recipe(finished / "small.yaml")
+    whole = Bench(recipe, finished / "out" / "cache").original
+    # a copy: other tests read the cache too
+    shutil.copytree(finished / "out" / "cache" / "pooled", tmp_path / "pooled")
+    for file in (tmp_path / "pooled").glob("*/pooled.npy"):
         content = bytearray(file.read_bytes())
         content[-5] ^= 255
         file.write_bytes(content)
     with pytest.warns(UserWarning, match=r"computed again.*pooled\.npy does not have the sha256"):
-        again = Bench(read_recipe(finished / "small.yaml"), finished / "out" / "cache").original
+        again = Bench(recipe, tmp_path).original
     np.testing.assert_array_equal(again, whole)
 
 
@@ -118,7 +121,10 @@ def test_the_report_stands_alone_and_names_every_method(finished: Path) -> None:
         (["run", "nowhere.yaml"], "No recipe at nowhere.yaml"),
         (["run", "{recipe}", "--set", "ssae.tlit=1"], "did you mean 'tilt'"),
         (["run", "{recipe}", "--set", "model=no/such"], "neither a folder"),
-        (["run", "{recipe}", "--set", "ssae.sites=[resid.77]"], "no site 'resid.77'"),
+        (
+            ["run", "{recipe}", "--set", "ssae.sites=[resid.77]", "--set", "methods=[debiaser]"],
+            "no site 'resid.77'",
+        ),
         (["run", "{recipe}", "--out", "{recipe}"], "small.yaml"),
         (["run", "{recipe}", "--set", "data.source=table", "--set", "data.path=nothing.csv"], "nothing.csv"),
     ],
@@ -151,7 +157,7 @@ def test_the_residue_on_pooled_rows_is_the_edited_model(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_validation_reads_no_evaluation_text(tmp_path: Path, minilm_path) -> None:
-    task = synthetic_biographies(400)
+    task = synthetic_biographies(200)
     found = []
     for name, spoil in (("whole", False), ("spoilt", True)):
         frame = pd.DataFrame(
@@ -175,7 +181,7 @@ def test_validation_reads_no_evaluation_text(tmp_path: Path, minilm_path) -> Non
 def validation_recipe(folder: Path, table: str) -> Path:
     path = folder / "validation.yaml"
     path.write_text(
-        "title: Validation\nmodel: demo\nprotocol: {site: resid.0, validation_folds: 2}\n"
+        "title: Validation\nmodel: demo\nprotocol: {site: resid.0, max_length: 32, validation_folds: 2}\n"
         f"data: {{source: table, path: {table}, label: label, attribute: attribute}}\n"
         "methods: [original, leace_given_y]\nseeds: [0, 1]\n"
     )

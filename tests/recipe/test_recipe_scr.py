@@ -18,7 +18,7 @@ kind: scr
 title: A small run
 model: demo
 data: {source: synthetic, n: 800}
-protocol: {site: resid.1, n_train: 120, n_test: 160, n_latents: [2, 10, 40, 999]}
+protocol: {site: resid.1, max_length: 32, n_train: 120, n_test: 160, n_latents: [2, 10, 40, 999]}
 saes:
   wide: {d_sae: 192, k: 12, train_tokens: 20000, n_texts: 150}
   narrow: {d_sae: 32, k: 4, train_tokens: 5000, n_texts: 150}
@@ -229,7 +229,8 @@ def test_pooled_parts_are_those_of_the_model(minilm_path, tmp_path: Path) -> Non
     sae = SparseAutoencoder(384, SAEConfig(d_sae=16, k=4))
     train, test = bench.pooled(task, rows, {"one": sae, "two": sae})
     for part, chosen in ((train, rows[0]), (test, rows[1])):
-        expected = read_pooled(bench.model, [task.texts[row] for row in chosen], "resid.1")["resid.1"]
+        texts = [task.texts[row] for row in chosen]
+        expected = read_pooled(bench.model, texts, "resid.1", max_length=32)["resid.1"]
         np.testing.assert_allclose(part.activations, expected, atol=1e-5)
         assert part.latents["one"].shape == (len(chosen), 16)
         np.testing.assert_array_equal(part.latents["one"], part.latents["two"])
@@ -279,11 +280,12 @@ def test_on_real_bios_the_chosen_latents_carry_gender(tmp_path: Path, bios_path:
     recipe = Path(__file__).resolve().parents[2] / "recipes" / "scr_local.yaml"
     smaller = [
         "protocol.site=resid.1",
+        "protocol.max_length=48",
         "protocol.n_latents=[10]",
         "protocol.n_train=240",
         "protocol.n_test=240",
         "saes={}",
-        "saes.one={d_sae: 512, k: 16, train_tokens: 30000, n_texts: 250}",
+        "saes.one={d_sae: 256, k: 16, train_tokens: 20000, n_texts: 200}",
     ]
     arguments = [part for one in [f"data.path={bios_path}", *smaller] for part in ("--set", one)]
     with pytest.warns(UserWarning, match="2 texts stand in more than one split"):

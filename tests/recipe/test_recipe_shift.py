@@ -23,20 +23,20 @@ from ssae_debias.recipe.shift.texts import general_texts, subdomain_texts
 from ssae_debias.sae import SAEConfig, SparseAutoencoder
 
 SITES = ("embed", "attn.0", "resid.0")
-N = 12
+N, LENGTH, GENERAL, SPECIAL = 12, 32, 4000, 3000
 RECIPE = f"""
 title: A small run
 model: demo
 data: {{source: synthetic, n: 200}}
-protocol: {{site: resid.1}}
+protocol: {{site: resid.1, max_length: {LENGTH}}}
 shift:
   sites: [{", ".join(SITES)}]
   corpus: synthetic
-  gsae_tokens: 8000
-  ssae_tokens: 5000
+  gsae_tokens: {GENERAL}
+  ssae_tokens: {SPECIAL}
   d_sae: 128
   k: 8
-  epochs: 1
+  epochs: 2
   attribution: gradient
   n_texts: 24
   n_latents: {N}
@@ -141,7 +141,9 @@ def test_the_edit_is_the_published_ablated_forward(bench: Bench) -> None:
     with ExitStack() as hooks:
         for site in SITES:
             hooks.enter_context(resolve_site(bench.model.module, site).attach(ablation(site)))
-        expected = read_pooled(bench.model, texts, "resid.1", include_special=True)["resid.1"]
+        expected = read_pooled(bench.model, texts, "resid.1", max_length=LENGTH, include_special=True)[
+            "resid.1"
+        ]
     found = bench.pooled(texts, bench.shift.edits("ssae"))
     assert np.abs(found - bench.original[:20]).max() > 0.01
     np.testing.assert_allclose(found, expected, atol=2e-5)
@@ -155,7 +157,9 @@ def test_effects_are_those_on_the_original_probe_and_ambiguous_texts(bench: Benc
 
     def expected(saes, rows, answers):
         texts = [task.texts[row] for row in rows]
-        return attribute_decision(bench.model, saes, texts, answers, decision, method="gradient")
+        return attribute_decision(
+            bench.model, saes, texts, answers, decision, method="gradient", max_length=LENGTH
+        )
 
     ambiguous, balanced = sets.ambiguous[:24], sets.balanced[:24]
     neurons = {site: Neurons(384) for site in SITES}
@@ -197,7 +201,7 @@ def test_a_slice_keeps_an_eighth_by_activation_on_the_subdomain(bench: Bench) ->
     texts = subdomain_texts(bench, 0, bench.shift.gsae["resid.0"], "resid.0")
     for row, saes in (("gsae_slice", bench.shift.gsae), ("ssae_slice", bench.shift.ssae)):
         mass = {site: np.zeros(128) for site in SITES}
-        for batch in read_tokens(bench.model, texts, SITES, include_special=True):
+        for batch in read_tokens(bench.model, texts, SITES, max_length=LENGTH, include_special=True):
             for site in SITES:
                 mass[site] += saes[site].encode(batch.activations[site]).detach().double().sum(0).numpy()
         kept = {site: set(np.argsort(-mass[site])[:16].tolist()) for site in SITES}
@@ -224,11 +228,8 @@ def test_the_ssae_comes_from_the_gsae(bench: Bench) -> None:
 @pytest.mark.slow
 def test_neurons_are_set_to_their_means(bench: Bench) -> None:
     texts = [bench.task.texts[row] for row in bench.sets(0).balanced[:24]]
-    (x,) = (
-        torch.cat(
-            [b.activations["embed"] for b in read_tokens(bench.model, texts, "embed", include_special=True)]
-        ),
-    )
+    read = read_tokens(bench.model, texts, "embed", max_length=LENGTH, include_special=True)
+    x = torch.cat([batch.activations["embed"] for batch in read])
     neurons = sorted(
         latent for site, latent in ablated(bench.shift.table("neuron_skyline")) if site == "embed"
     )
@@ -325,14 +326,15 @@ def test_a_table_that_the_run_would_write_over_is_no_decisions_file(finished: Pa
 @pytest.mark.slow
 def test_what_is_read_is_bounded_and_documents_join_the_subdomain(finished: Path, bench: Bench) -> None:
     def tokens(texts: list[str]) -> int:
-        return sum(len(batch) for batch in read_tokens(bench.model, texts, "embed", include_special=True))
+        read = read_tokens(bench.model, texts, "embed", max_length=LENGTH, include_special=True)
+        return sum(len(batch) for batch in read)
 
     training = {bench.task.texts[row] for row in bench.task.rows("train")}
     alone = subdomain_texts(bench, 0, bench.shift.gsae["resid.0"], "resid.0")
     assert set(alone) <= training
-    assert 5000 <= tokens(alone) < 5000 + 128
+    assert SPECIAL <= tokens(alone) < SPECIAL + LENGTH
     general = general_texts(bench, 0)
-    assert 8000 <= tokens(general) < 8000 + 128
+    assert GENERAL <= tokens(general) < GENERAL + LENGTH
     assert not set(general) & training
     other = again(finished, "shift.n_retrieved=40", "shift.retriever=bm25", "shift.ssae_tokens=1000000")
     both = subdomain_texts(other, 0, bench.shift.gsae["resid.0"], "resid.0")

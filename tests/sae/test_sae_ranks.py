@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import pytest
 import rank_jobs as jobs
 import torch
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 
 from ssae_debias.cli import main
-from ssae_debias.ranks import ALONE, Ranks
+from ssae_debias.ranks import ALONE, RankFailedError, Ranks
 from ssae_debias.sae import SAEConfig, SparseAutoencoder, load_sae, train_sae
 from ssae_debias.sae.steps import DenseStep
 from ssae_debias.sae.trainer import Trainer
@@ -27,14 +28,17 @@ CLOSE = {"rtol": 2e-5, "atol": 2e-6}
 """Sums of two parts are rounded otherwise than sums of one; forty steps of Adam keep what that makes below this."""
 
 
-def _free_ports(n: int) -> list[str]:
-    sockets = [socket.socket() for _ in range(n)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [str(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+PATIENCE = 300
+"""Seconds that ranks may take, on a machine that has other work to do."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As many threads as each rank has: matrix products depend on their number to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +51,16 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
             jobs.BrokenOff(), jobs.config("batchtopk"), checkpoint_dir=folder / "begun-alone", checkpoint_every=3,
             log_every=6,
         )  # fmt: skip
-    port, *others = _free_ports(4)
+    # as torchrun does, the starting process keeps the stores of all groups: a port that was merely found free would be
+    # another process's by the time that a rank opens it
+    stores = [TCPStore("127.0.0.1", 0, None, is_master=True, wait_for_workers=False) for _ in range(4)]
+    port, *others = [str(store.port) for store in stores]
     common = {
         **os.environ,
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-W", "ignore", jobs.__file__, str(folder), *others]
@@ -63,9 +71,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for rank in range(2)
     ]  # fmt: skip
-    for rank, process in enumerate(processes):
-        out, err = process.communicate(timeout=100)
-        assert process.returncode == 0, f"rank {rank}:\n{err}"
+    deadline = time.monotonic() + PATIENCE
+    try:
+        said = [process.communicate(timeout=deadline - time.monotonic()) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    codes = [process.returncode for process in processes]
+    assert codes == [0, 0], "\n".join(f"rank {rank}:\n{err}" for rank, (_, err) in enumerate(said))
+    for rank, (out, err) in enumerate(said):
         (folder / f"out-{rank}.txt").write_text(out)
         (folder / f"err-{rank}.txt").write_text(err)
     return folder
@@ -158,16 +172,6 @@ def test_a_run_goes_on_with_another_number_of_ranks(done: Path, monkeypatch: pyt
         torch.testing.assert_close(one, other, **CLOSE)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As many threads as each rank has: matrix products depend on their number to the last bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("one_thread")
 def test_two_ranks_build_the_same_bytes(done: Path, tmp_path: Path) -> None:
     alone = jobs.build_store(tmp_path)
     together = done / "store" / alone.directory.name
@@ -236,7 +240,7 @@ def test_torchrun_trains_what_one_process_trains(tmp_path: Path) -> None:
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "ssae_debias",
             *arguments, "--out", str(tmp_path / "two"), "--checkpoints", str(tmp_path / "checkpoints"),
         ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("2000 tokens in 12 steps") == 1
@@ -249,6 +253,31 @@ def test_torchrun_trains_what_one_process_trains(tmp_path: Path) -> None:
     assert main(again) == 0
     for one, other in zip(load_sae(tmp_path / "again").parameters(), together.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class Late:
+    """Work with a rank that is behind: it ends while the first wait for it is being given up."""
+
+    def __init__(self, error: str | None = None) -> None:
+        self.error, self.waits = error, 0
+
+    def is_completed(self) -> bool:
+        return self.waits > 0
+
+    def wait(self, timeout: Any) -> None:
+        self.waits += 1
+        if self.waits == 1:
+            raise RuntimeError("Operation timed out!")
+        if self.error is not None:
+            raise RuntimeError(self.error)
+
+
+def test_a_rank_that_is_late_has_not_failed() -> None:
+    late = Late()
+    Ranks(0, 2)._collective(lambda async_op: late)
+    assert late.waits == 2
+    with pytest.raises(RankFailedError, match=r"without a word \(killed\?\); rank 0 stops too"):
+        Ranks(0, 2)._collective(lambda async_op: Late("Connection closed by peer"))
 
 
 def test_alone_nothing_is_exchanged() -> None:
