@@ -12,7 +12,7 @@ References
 ----------
 .. [1] Pruthi et al., Estimating Training Data Influence by Tracing Gradient Descent, NeurIPS 2020, section 3.
 .. [2] Muhamed et al., Decoding Dark Matter: Specialized Sparse Autoencoders, NAACL 2025 Findings
-(SAE-TracIn).
+   (SAE-TracIn).
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ from ssae_debias.rivals.eraser import FLOATS, check_activations, check_attribute
 class CorrelationRemover(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     r"""fairlearn's `CorrelationRemover` on activations, with a stand-in for an unknown attribute.
 
-    .. math:: r(x, z) = x - \alpha B^\top (z - \bar z), \quad B = \arg\min_B \lVert X - (Z - \bar Z) B
-    \rVert^2,
+    .. math::
+
+       r(x, z) = x - \alpha B^\top (z - \bar z), \quad B = \arg\min_B \lVert X - (Z - \bar Z) B \rVert^2,
 
     with Z the attribute, one-hot. It cannot be done exactly without z at `transform`; there z is replaced by
     :math:`E[z \mid x]` of a logistic regression fitted on the training rows. (Rescale a *linear* prediction
