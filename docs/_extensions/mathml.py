@@ -12,8 +12,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
-SAME = {r"\lVert": r"\|", r"\rVert": r"\|", r"\textstyle": "", r"\iff": r"\Leftrightarrow", r"\dots": r"\ldots", r"\bigl": "", r"\bigr": "", r"\tfrac12": r"\frac{1}{2}"}  # fmt: skip
-"""Commands that the converter does not know, as ones that it does."""
+SAME = {r"\lVert": r"\|", r"\rVert": r"\|", r"\textstyle": "", r"\iff": r"\Leftrightarrow", r"\dots": r"\ldots", r"\setminus": r"\backslash", r"\bigl": "", r"\bigr": "", r"\tfrac12": r"\frac{1}{2}"}  # fmt: skip
+"""Commands that the converter does not know, or writes by a character that few fonts have, as others."""
 
 
 def converted(formula: str, node: nodes.Element, *, display: bool) -> str:

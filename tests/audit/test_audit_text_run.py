@@ -15,15 +15,15 @@ from ssae_debias.audit import AuditReport, LatentSettings, TextClassifier, attri
 from ssae_debias.data import Task, WordPairs, synthetic_biographies
 from ssae_debias.metrics import linear_probe
 
-LENGTH = 40
+LENGTH = 32
 SETTINGS = LatentSettings(
-    sites=("embed",), d_sae=192, k=12, train_tokens=15_000, max_latents=6, min_effect=0.8
+    sites=("embed",), d_sae=192, k=12, train_tokens=12_000, max_latents=6, min_effect=0.8
 )
 
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return synthetic_biographies(360, correlation=1.0, random_state=0)
+    return synthetic_biographies(240, correlation=1.0, random_state=0)
 
 
 @pytest.fixture(scope="module")
