@@ -20,6 +20,7 @@ from ssae_debias.edit import Edit
 from ssae_debias.files import write_json
 from ssae_debias.report import Estimate
 from ssae_debias.report.audit import AuditContent, Variant, format_audit_table, write_audit
+from ssae_debias.report.audit.measures import proposal_of
 
 if TYPE_CHECKING:
     from ssae_debias.estimators import SSAEDebiaser
@@ -119,7 +120,8 @@ class AuditReport:
                 f"{self.classifier.name} is no Hugging Face model: its edit is a function of activations. Save it with "
                 "ssae_debias.edit.save_edits(path, report.edits), or use report.edited_classifier()."
             )
-        rows = [_card_row(variant) for variant in self.content.variants]
+        exported = proposal_of(self.content)
+        rows = [_card_row(variant, exported=variant is exported) for variant in self.content.variants]
         layer, head = getattr(self.classifier, "head", None), self.found.head
         if head is None or layer is None:
             return self.debiaser.export(path, report=rows)
@@ -141,11 +143,11 @@ class AuditReport:
         return format_audit_table(self.content)
 
 
-def _card_row(variant: Variant) -> dict[str, str]:
-    """A row of a model card's table: few columns, intervals beside the figures."""
+def _card_row(variant: Variant, *, exported: bool) -> dict[str, str]:
+    """A row of a model card's table: few columns, intervals beside the figures; the exported model says that it is."""
     flips = None if variant.flips is None else variant.flips["rate"]
     return {
-        "variant": variant.name,
+        "variant": f"{variant.name} (this model)" if exported else variant.name,
         "group labels": "needed" if variant.needs_group_labels else "none",
         "accuracy": _said(variant.accuracy),
         "balanced accuracy": _said(variant.balanced_accuracy),

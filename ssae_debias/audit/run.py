@@ -41,6 +41,7 @@ from ssae_debias.audit.tradeoff import tradeoff
 from ssae_debias.audit.unknown import what_is_unknown
 from ssae_debias.audit.variants import Part, Variants, fitted_head
 from ssae_debias.data import WordPairs, as_word_pairs, check_aligned
+from ssae_debias.decisions import BY_A_PERSON
 from ssae_debias.latents.association import comparable
 from ssae_debias.latents.decisions import fingerprints
 from ssae_debias.report.audit import AuditContent
@@ -157,6 +158,11 @@ def audit(
     found, debiaser = _find(audited, fit, pairs, settings, home, fit_rows, random_state, verbose)
     if decisions is not None:
         found = _overruled(found, debiaser, audited, decisions, fit, settings)
+        ours = found.table[found.table["reason"].astype(str).str.startswith(BY_A_PERSON)]
+        kept = int((ours["decision"] == "keep").sum())
+        say(
+            f"Decisions of a person: {kept} kept, {len(ours) - kept} ablated; {found.n_ablated} ablated in all."
+        )
     if settings.refit and found.edits():
         head = fitted_head(logits, fit, found.edits(), random_state)
         found = replace(found, head=head)

@@ -79,5 +79,11 @@ def leakage(
     make_probe = linear_probe if probe == "linear" else mlp_probe
     # whole numbers, because the network of older scikit-learn releases cannot stop early on names
     expected = np.array([list(train_names).index(name) for name in test_names])[test]
-    classifier = make_probe(random_state=random_state).fit(X_train, train)
+    classifier = make_probe(random_state=random_state)
+    if probe == "mlp":
+        # some rows are held out to stop early; scikit-learn clips larger batches, and warns each time
+        network = classifier.named_steps["mlpclassifier"]
+        rows = len(train) - int(np.ceil(network.validation_fraction * len(train)))
+        classifier.set_params(mlpclassifier__batch_size=max(1, min(network.batch_size, rows)))
+    classifier = classifier.fit(X_train, train)
     return float(balanced_accuracy_score(expected, classifier.predict(X_test)))

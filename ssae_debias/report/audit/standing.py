@@ -134,7 +134,7 @@ def _credit(content: AuditContent) -> list[str]:
             if estimate.overlaps(level) or ahead(measure.key, estimate, level):
                 return [
                     f"{sentence_start(control.name)}, a control, {_reach(measure.key, estimate)} too: "
-                    f"the change in {NAMES[measure.key]} cannot be credited to the flagged latents."
+                    f"not all of the change in {NAMES[measure.key]} can be credited to the flagged latents."
                 ]
     return []
 

@@ -19,6 +19,8 @@ from ssae_debias.report.wording import counted, number, percent, points
 
 Tone = Literal["gain", "mixed", "open", "loss", "none"]
 
+REFITTED = "head refitted"
+"""How the name of a variant ends whose last layer was fitted again."""
 LEAN = 0.02
 """Part of flipped decisions from which a classifier is said to lean: a swap of words now and then breaks a
 sentence, and one decision in fifty may turn on that alone."""
@@ -149,6 +151,8 @@ def _effect(content: AuditContent, compared: tuple[Measure, ...], edited: Varian
     if edited is None:
         return "No latent is ablated: nothing was edited." if not count else "No edit was measured."
     deed = f"With {counted(count, 'latent')} ablated" if count else "With the edit"
+    if edited.name.endswith(REFITTED):
+        deed += " and its last layer fitted again"
     judged = [measure for measure in compared if measure.key != "accuracy"]
     if not judged:
         return ""
