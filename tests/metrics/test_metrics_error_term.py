@@ -140,7 +140,7 @@ def test_pooled_parts_are_the_means_of_the_tokens_parts(stories: TextModel, norm
         sae.b_dec.normal_()
     flagged = [1, 5, 77]
     parts = pooled_parts(stories, {SITE: sae}, TEXTS, flagged={SITE: flagged})[SITE]
-    np.testing.assert_array_equal(parts["activation"], read_pooled(stories, TEXTS, SITE)[SITE])
+    np.testing.assert_allclose(parts["activation"], read_pooled(stories, TEXTS, SITE)[SITE], atol=1e-6)
     for batch in read_tokens(stories, TEXTS, SITE, batch_tokens=100):
         x = batch.activations[SITE]
         with torch.no_grad():
